@@ -162,14 +162,14 @@ def confidence_and_loss(
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Return log softmax(logits) over the last axis in float64, without overflow."""
+    """Return the log of the softmax over the last axis in float64, without overflow."""
     z = np.asarray(logits, dtype=np.float64)
     z = z - z.max(axis=-1, keepdims=True)
     return np.asarray(z - np.log(np.exp(z).sum(axis=-1, keepdims=True)))
 
 
 def softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Return softmax(logits) over the last axis in float64, without overflow."""
+    """Return the softmax over the last axis in float64, without overflow."""
     z = np.asarray(logits, dtype=np.float64)
     p = np.exp(z - z.max(axis=-1, keepdims=True))
     return np.asarray(p / p.sum(axis=-1, keepdims=True))

@@ -1,7 +1,8 @@
-"""Artifacts on disk: JSON documents and safetensors, written atomically and checked on both ways.
+"""Artifacts on disk: JSON documents and safetensors, written atomically, checked both ways.
 
-A document carries `kind` and `format_version` and must match `schemas/<kind>.v<version>.schema.json`.
-Arrays live beside it in a safetensors file whose SHA-256 the document carries. Nothing is pickled.
+A document carries `kind` and `format_version` and must match `<kind>.v<version>.schema.json` in
+`schemas/`. Arrays live beside it in a safetensors file whose SHA-256 the document carries.
+Nothing is pickled.
 """
 
 import hashlib
@@ -39,8 +40,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

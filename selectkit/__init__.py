@@ -1,0 +1,3 @@
+"""Selective classification from cached features: accept or defer, with evidence."""
+
+__version__ = "0.1.0"
