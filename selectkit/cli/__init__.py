@@ -1,0 +1,1 @@
+"""The command line: text in, text out, no logic. One file per command."""

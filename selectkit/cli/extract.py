@@ -1,0 +1,62 @@
+"""`selectkit extract`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selectkit.cli.options import ConfigFile, Json, flag, settings
+from selectkit.config import ExtractConfig
+
+
+def command(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(help="Folder per class, CSV or Parquet manifest, or 'digits'.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Feature store to write or go on with.")],
+    path: Annotated[str | None, flag(ExtractConfig, "path")] = None,
+    label: Annotated[str | None, flag(ExtractConfig, "label")] = None,
+    group: Annotated[str | None, flag(ExtractConfig, "group")] = None,
+    id: Annotated[str | None, flag(ExtractConfig, "id")] = None,
+    backbone: Annotated[str | None, flag(ExtractConfig, "backbone")] = None,
+    view: Annotated[str | None, flag(ExtractConfig, "view")] = None,
+    preprocess: Annotated[str | None, flag(ExtractConfig, "preprocess")] = None,
+    size: Annotated[int | None, flag(ExtractConfig, "size")] = None,
+    dtype: Annotated[str | None, flag(ExtractConfig, "dtype")] = None,
+    batch_size: Annotated[int | None, flag(ExtractConfig, "batch_size")] = None,
+    rows_per_shard: Annotated[int | None, flag(ExtractConfig, "rows_per_shard")] = None,
+    device: Annotated[str | None, flag(ExtractConfig, "device")] = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Send every image once through a frozen backbone and cache its features.
+
+    An interrupted run goes on where it stopped: give the same command again.
+
+    Examples:
+      selectkit extract photos/ --out road.zarr --backbone dinov3-s
+
+      selectkit extract labels.csv --path file --label roadwork --group site --out road.zarr
+    """
+    from selectkit.cli.output import print_json, progress_bar, say, warn
+    from selectkit.pipeline import extract
+
+    chosen = settings(context, ExtractConfig, "extract", config)
+    with progress_bar("extract", "images", hidden=json) as bar:
+        task = bar.task_ids[0]
+        summary = extract(
+            source,
+            out=out,
+            config=chosen,
+            progress=lambda done, total, rate: bar.update(
+                task, completed=done, total=total, rate=f"{rate:,.0f} img/s"
+            ),
+        )
+    if json:
+        print_json(summary.to_dict())
+    else:
+        say(*summary.lines())
+        warn(summary.warnings())
+    if summary.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,86 @@
+"""Reading, checking and writing configuration."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from selectkit.config.run_config import RunConfig
+from selectkit.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], settings: Mapping[str, Any], where: str = "settings") -> T:
+    """Build a configuration class from plain values.
+
+    Args:
+        cls: A class of `selectkit.config`.
+        settings: Values by key; tables are nested mappings.
+        where: What to call the source in the message.
+
+    Returns:
+        The checked, frozen configuration.
+
+    Raises:
+        ConfigError: With all unknown keys and unusable values in one message.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+    adapter: TypeAdapter[T] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(cls))
+    try:
+        return adapter.validate_python(dict(settings))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(map(_problem, error.errors())) + ".") from None
+
+
+def read_toml(path: Path) -> RunConfig:
+    """Read a configuration file.
+
+    Args:
+        path: TOML file.
+
+    Returns:
+        The checked configuration; what the file leaves out has its default.
+
+    Raises:
+        ConfigError: If the file is missing or no TOML, or with all its mistakes in one message.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return build(RunConfig, tomllib.loads(text), where=str(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing. `selectkit config init` writes one.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not readable TOML: {error}.") from None
+
+
+def to_toml(config: RunConfig) -> str:
+    """Return the configuration as TOML; settings that are None are left out."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(asdict(config)))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the configuration file."""
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    schema = TypeAdapter(with_config(ConfigDict(extra="forbid"))(RunConfig)).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _problem(error: Any) -> str:
+    key = ".".join(map(str, error["loc"])) or "(top)"
+    if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return f"unknown key {key}"
+    return f"{key} = {error['input']!r}: {error['msg']}"
