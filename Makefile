@@ -1,0 +1,43 @@
+# make demo   see selectkit work on real images (installs into .venv the first time)
+# make test   lint, types, layers, tests
+PYTHON ?= python3
+BIN := .venv/bin
+# Passive waiting: a spinning OpenMP pool on a busy machine slows small models by an order of magnitude.
+export OMP_WAIT_POLICY = PASSIVE
+export GOMP_SPINCOUNT = 0
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/core
+	$(BIN)/selectkit quickstart --out demo
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: .venv/dev
+	for script in benchmarks/[a-z]*.py; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
+	done
+
+.venv/core: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "selectkit needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Say which one to use, for instance: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing selectkit and torch into .venv; a few minutes, once."
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/dev: .venv/core pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo build dist *.egg-info

@@ -1,0 +1,52 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from selectkit import config, schemas
+from selectkit.errors import ConfigError
+
+
+def test_defaults_survive_the_round_trip(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(config.to_toml(config.RunConfig()))
+    assert config.read_toml(file) == config.RunConfig()
+
+
+def test_all_mistakes_come_in_one_message(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('colour = 1\n[fit]\nhaed = "mlp"\nepochs = 0\n[calibrate]\ndelta = 2\n')
+    with pytest.raises(ConfigError) as caught:
+        config.read_toml(file)
+    text = str(caught.value)
+    for part in ("unknown key colour", "unknown key fit.haed", "fit.epochs = 0", "calibrate.delta"):
+        assert part in text
+    assert str(file) in text
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a\.toml is missing. `selectkit config init`"):
+        config.read_toml(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text("fit = [")
+    with pytest.raises(ConfigError, match=r"b\.toml is not readable TOML"):
+        config.read_toml(tmp_path / "b.toml")
+
+
+def test_a_choice_lists_what_is_allowed() -> None:
+    with pytest.raises(ConfigError, match="head = 'forest': Input should be 'linear' or 'mlp'"):
+        config.build(config.FitConfig, {"head": "forest"})
+
+
+def test_the_committed_schema_is_the_generated_one() -> None:
+    folder = Path(schemas.__file__).parent
+    committed = json.loads((folder / "config.v1.schema.json").read_text())
+    assert committed == json.loads(json.dumps(config.json_schema()))
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for table in asdict(config.RunConfig()).values():
+        assert table is None or isinstance(table, dict)
+    for cls in (config.ExtractConfig, config.SplitConfig, config.FitConfig):
+        for name, field in cls.__dataclass_fields__.items():
+            assert field.metadata.get("help"), name
