@@ -1,0 +1,16 @@
+"""Finite-sample bounds and p-values for the mean of bounded losses."""
+
+from selectkit.stats.binomial import (
+    binomial_pvalue,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+)
+from selectkit.stats.bounded import hoeffding_bentkus_pvalue, wsr_upper
+
+__all__ = [
+    "binomial_pvalue",
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+    "hoeffding_bentkus_pvalue",
+    "wsr_upper",
+]
