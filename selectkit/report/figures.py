@@ -1,0 +1,267 @@
+"""The figures of the report: each function draws one and returns it as an SVG element."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from selectkit.arrays import Bools, Floats, Ints
+from selectkit.report import svg, wording
+from selectkit.report.model import Curve, Reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE, PAPER, ACCENT, WRONG = svg.PALETTE.values()
+
+
+def risk_coverage(curve: Curve) -> str:
+    """Draw risk against coverage: the curve, its 95 % band, the target and the working point.
+
+    Args:
+        curve: The curve over the test split.
+
+    Returns:
+        An SVG element.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(svg.style("risk-coverage")):
+        figure, axes = _canvas(3.55)
+        top = _risk_ceiling(curve)
+        axes.fill_between(
+            curve.coverage, curve.low, curve.high, color=ACCENT, alpha=0.16, linewidth=0
+        )
+        axes.plot(curve.coverage, curve.risk, color=ACCENT, linewidth=1.8)
+        _percent_axis(axes, "x")
+        axes.set(xlim=(0, 1), ylim=(0, top), xlabel="Coverage: share decided automatically")
+        axes.set_title(curve.label, loc="left", fontsize=10, color=MUTED, pad=10)
+        if curve.limit is not None and curve.limit <= top:
+            _target_line(axes, curve.limit)
+        if curve.point is not None:
+            _working_point(axes, *curve.point)
+        _percent_axis(axes, "y")
+        return svg.inline(figure, wording.alt_curve(curve))
+
+
+def reliability(bins: Reliability) -> str:
+    """Draw the reliability diagram: accuracy per bin, the gap to the claim, and the bin counts.
+
+    Args:
+        bins: The reliability bins over the test split.
+
+    Returns:
+        An SVG element.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(svg.style("reliability")):
+        figure, (axes, below) = _two_panels(3.55, (3.6, 1.0))
+        full = np.flatnonzero(bins.count > 0)
+        left, width = bins.edges[:-1][full], np.diff(bins.edges)[full]
+        said, was = bins.confidence[full], bins.accuracy[full]
+        bars = {"x": left, "width": width, "align": "edge", "edgecolor": PAPER, "linewidth": 0.8}
+        axes.bar(height=was, color=ACCENT, alpha=0.75, **bars)
+        axes.bar(height=said - was, bottom=was, color=WRONG, alpha=0.45, **bars)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.set_title("Share that was right", loc="left", fontsize=10, color=MUTED, pad=8)
+        below.bar(height=bins.count[full], color=MUTED, alpha=0.7, **bars)
+        below.set_xlabel("Probability given to the predicted class")
+        _count_axis(below)
+        _percent_axis(axes, "y")
+        _percent_axis(below, "x")
+        return svg.inline(figure, wording.alt_reliability(bins))
+
+
+def scores(
+    confidence: Floats, correct: Bools, accepted: Bools, threshold: float, score: str
+) -> str:
+    """Draw how the score is distributed over right and over wrong predictions.
+
+    Args:
+        confidence: Shape (N,); infinite scores are left out of the picture.
+        correct: Shape (N,).
+        accepted: Shape (N,).
+        threshold: Accept iff confidence >= threshold; drawn when finite.
+        score: Name of the score.
+
+    Returns:
+        An SVG element.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(svg.style("scores")):
+        figure, panels = _two_panels(3.55, (1.0, 1.0))
+        edges = _score_edges(confidence, threshold)
+        groups = (("Right", correct, ACCENT), ("Wrong", ~correct, WRONG))
+        for axes, (name, group, colour) in zip(panels, groups, strict=True):
+            values = confidence[group & np.isfinite(confidence)]
+            counts, _ = np.histogram(values, edges)
+            axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colour, alpha=0.8)
+            axes.set_title(
+                f"{name}: {(group & accepted).sum():,} accepted, "
+                f"{(group & ~accepted).sum():,} deferred",
+                loc="left",
+                fontsize=10,
+                color=colour,
+                pad=6,
+            )
+            _count_axis(axes)
+            axes.set_xlim(edges[0], edges[-1])
+            if np.isfinite(threshold):
+                axes.axvline(threshold, color=INK, linewidth=1.2)
+        panels[1].set_xlabel(f"Score: {score}")
+        return svg.inline(figure, wording.alt_scores(correct, accepted, threshold))
+
+
+def confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
+    """Draw the confusion matrix of the accepted samples as a heat map.
+
+    Each row is shaded by its shares: right answers in one colour, mistakes in another on a square
+    root scale, so that rare mistakes stay visible. Counts are printed when K <= 12.
+
+    Args:
+        matrix: Shape (K, K); rows are true classes, columns predicted ones.
+        classes: K class names.
+
+    Returns:
+        An SVG element.
+    """
+    from matplotlib import rc_context
+
+    k = len(classes)
+    with rc_context(svg.style("confusion")):
+        figure, axes = _canvas(3.55 if k <= 6 else 4.4 if k <= 30 else 5.0)
+        _heat(axes, matrix)
+        axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
+        axes.set_xlabel("Predicted class")
+        axes.set_ylabel("True class")
+        axes.tick_params(length=0)
+        _class_ticks(axes, classes)
+        if k <= 12:
+            _print_counts(axes, matrix)
+        return svg.inline(figure, wording.alt_confusion(matrix, classes))
+
+
+def _canvas(height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(svg.WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _two_panels(height: float, ratios: tuple[float, float]) -> "tuple[Figure, tuple[Axes, Axes]]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(svg.WIDTH, height), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=ratios)
+    return figure, (above, below)
+
+
+def _percent_axis(axes: "Axes", which: str) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def _count_axis(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
+
+
+def _risk_ceiling(curve: Curve) -> float:
+    """Top of the axis: what is drawn beyond 10 % coverage, the target and the point fit below."""
+    usual = curve.coverage >= 0.1
+    heights = [0.01, float(np.nanmax(curve.risk, initial=0.0))]
+    heights += [float(np.nanmax(curve.high[usual], initial=0.0))]
+    heights += [1.6 * curve.limit] if curve.limit is not None else []
+    return min(1.0, 1.12 * max(heights))
+
+
+def _target_line(axes: "Axes", limit: float) -> None:
+    axes.axhline(limit, color=WRONG, linewidth=1.1, linestyle=(0, (5, 3)))
+    axes.annotate(
+        f"target {wording.percent(limit)}",
+        (0.01, limit),
+        xytext=(0, 4),
+        textcoords="offset points",
+        color=WRONG,
+    )
+
+
+def _working_point(axes: "Axes", coverage: float, risk: float) -> None:
+    axes.plot([coverage], [risk], "o", color=INK, markersize=7, clip_on=False, zorder=5)
+    axes.vlines(coverage, 0, risk, color=INK, linewidth=0.8)
+    axes.annotate(
+        f"{wording.percent(coverage)} decided, {wording.percent(risk)}",
+        (coverage, risk),
+        xytext=(-8 if coverage > 0.5 else 8, 9),
+        textcoords="offset points",
+        ha="right" if coverage > 0.5 else "left",
+        color=INK,
+    )
+
+
+def _score_edges(confidence: Floats, threshold: float) -> Floats:
+    finite = confidence[np.isfinite(confidence)]
+    values = np.append(finite, threshold) if np.isfinite(threshold) else finite
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, 41)
+
+
+def _heat(axes: "Axes", matrix: Ints) -> None:
+    from matplotlib.collections import PatchCollection
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+
+    rows, columns = np.nonzero(matrix)
+    colours = np.empty((len(rows), 4))
+    right = rows == columns
+    colours[right, :3], colours[~right, :3] = to_rgb(ACCENT), to_rgb(WRONG)
+    colours[:, 3] = _shade(matrix)[rows, columns]
+    cells = [Rectangle((j - 0.5, i - 0.5), 1, 1) for i, j in zip(rows, columns, strict=True)]
+    axes.add_collection(PatchCollection(cells, facecolors=colours, linewidths=0))
+    if len(matrix) <= 30:
+        edges = np.arange(len(matrix) + 1) - 0.5
+        axes.hlines(edges, -0.5, len(matrix) - 0.5, color=LINE, linewidth=0.6)
+        axes.vlines(edges, -0.5, len(matrix) - 0.5, color=LINE, linewidth=0.6)
+    axes.spines[:].set_visible(False)
+
+
+def _shade(matrix: Ints) -> Floats:
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    off = share * (1 - np.eye(len(matrix)))
+    shade = 0.15 + 0.75 * np.sqrt(off / max(float(off.max()), 1e-12))
+    return np.asarray(np.where(np.eye(len(matrix)) > 0, 0.15 + 0.75 * share, shade))
+
+
+def _class_ticks(axes: "Axes", classes: tuple[str, ...]) -> None:
+    k = len(classes)
+    step = 1 if k <= 30 else 10
+    places = list(range(0, k, step))
+    names = [wording.shorten(classes[i], 14) for i in places]
+    size = 9.0 if k <= 12 else 7.0
+    wide = k > 3 and any(len(name) > 3 for name in names)
+    axes.set_xticks(places, names, rotation=90 if wide else 0, fontsize=size)
+    axes.set_yticks(places, names, fontsize=size)
+
+
+def _print_counts(axes: "Axes", matrix: Ints) -> None:
+    shade = _shade(matrix)
+    for i, j in zip(*np.nonzero(matrix), strict=True):
+        axes.text(
+            j,
+            i,
+            f"{matrix[i, j]:,}",
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color=PAPER if shade[i, j] > 0.6 else INK,
+        )

@@ -1,0 +1,281 @@
+"""The sections of the page in reading order: the answer first, its evidence below."""
+
+from base64 import b64encode
+from html import escape
+from math import isinf, isnan
+
+import numpy as np
+
+from selectkit.arrays import Ints
+from selectkit.errors import DataError
+from selectkit.report import figures as draw
+from selectkit.report import wording
+from selectkit.report.model import Estimate, PolicyRow, RunReport, Thumbnail
+from selectkit.report.wording import number, percent
+
+
+def text(words: str) -> str:
+    """Return words as HTML text that is also safe inside a quoted attribute."""
+    return escape(words, quote=True)
+
+
+def verdict(report: RunReport) -> str:
+    """Return the heading and the card with the answer: promise, target and the big numbers."""
+    first, *more = report.certificate or ("No certificate was asked for.",)
+    tiles = "".join(
+        f"<div><dt>{text(name)}</dt>{big}<dd>{text(small)}</dd></div>"
+        for name, big, small in _tiles(report)
+    )
+    return (
+        f"<header><h1>{text(report.title)}</h1>"
+        f'<p class="byline">Run {text(report.run)}, evaluated {text(report.created)}</p></header>\n'
+        f'<div class="verdict panel {report.promise}">'
+        f'<p class="badge">{wording.PROMISES[report.promise]}</p>'
+        f'<p class="promise">{text(first)}</p>'
+        + "".join(f'<p class="more">{text(sentence)}</p>' for sentence in more)
+        + f'<dl class="tiles">{tiles}</dl></div>'
+    )
+
+
+def warnings(report: RunReport) -> str:
+    """Return what the reader must know first, or nothing."""
+    if not report.warnings:
+        return ""
+    items = "".join(f"<li>{text(warning)}</li>" for warning in report.warnings)
+    return f'<div class="warnings panel"><h2>Before you rely on this</h2><ul>{items}</ul></div>'
+
+
+def policies(report: RunReport) -> str:
+    """Return the table of the compared policies, or nothing."""
+    if not report.policies:
+        return ""
+    head = (
+        '<th scope="col">Policy</th><th scope="col" class="number">Coverage</th>'
+        '<th scope="col">95 % interval</th><th scope="col" class="number">Wrong among accepted</th>'
+        '<th scope="col">95 % interval</th><th scope="col" class="number">Deferred</th>'
+        '<th scope="col">Certified</th>'
+    )
+    rows = "".join(_policy(row) for row in report.policies)
+    return (
+        "<section><h2>Policies</h2>"
+        f'<p class="lead">Measured on the test split {text(report.split)}: '
+        f"{len(report.labels):,} images that no choice was made on.</p>"
+        f"{_table('Policies', head, rows)}</section>"
+    )
+
+
+def figures(report: RunReport) -> str:
+    """Return the four figures."""
+    parts = [_curve(report), _reliability(report), _scores(report), _confusion(report)]
+    return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def metrics(report: RunReport) -> str:
+    """Return the table of all metrics with their intervals, or nothing."""
+    if not report.metrics:
+        return ""
+    head = (
+        '<th scope="col">Metric</th><th scope="col" class="number">Value</th>'
+        '<th scope="col">95 % interval</th>'
+    )
+    rows = "".join(_metric(name, estimate) for name, estimate in report.metrics.items())
+    return (
+        "<section><h2>All metrics</h2>"
+        '<p class="lead">With 95 % bootstrap intervals over the test split. An interval describes '
+        "the noise of the test split; it is no promise.</p>"
+        f"{_table('Metrics', head, rows)}</section>"
+    )
+
+
+def thumbnails(report: RunReport) -> str:
+    """Return the pictures of the worst accepted errors and of deferred samples."""
+    n_errors = int((report.accepted & ~report.correct).sum())
+    n_deferred = int((~report.accepted).sum())
+    return (
+        "<section><h2>Images worth a look</h2>"
+        f"<h3>Accepted and wrong, most confident first{_of(report.errors, n_errors)}</h3>"
+        + _gallery(report.errors, "No accepted image is wrong.", n_errors)
+        + f"<h3>Deferred{_of(report.deferrals, n_deferred)}</h3>"
+        + _gallery(report.deferrals, "No image was deferred.", n_deferred)
+        + "</section>"
+    )
+
+
+def provenance(report: RunReport) -> str:
+    """Return where the numbers come from and how to make them again."""
+    facts = "".join(
+        f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in report.provenance.items()
+    )
+    page = ""
+    if facts:
+        page += f'<section><h2>Provenance</h2><dl class="facts panel">{facts}</dl></section>'
+    if report.commands:
+        lines = text("\n".join(report.commands))
+        page += (
+            "<section><h2>Reproduce</h2>"
+            f'<pre class="panel" tabindex="0"><code>{lines}</code></pre></section>'
+        )
+    return page
+
+
+def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
+    n, accepted = len(report.labels), int(report.accepted.sum())
+    wrong = int((report.accepted & ~report.correct).sum())
+    row = report.active
+    coverage = accepted / n if n else float("nan")
+    error = wrong / accepted if accepted else float("nan")
+    noise = f", 95 % interval {wording.interval(row.error, True)}" if row and accepted else ""
+    return [
+        (
+            "Decided automatically",
+            _big(coverage, percent(coverage)),
+            f"{accepted:,} of {n:,} images",
+        ),
+        ("Deferred", _big(n - accepted, f"{n - accepted:,}"), "images handed on"),
+        ("Wrong among decided", _big(error, percent(error)), f"{wrong:,} of {accepted:,}{noise}"),
+        ("Target", f'<dd class="words">{text(report.target)}</dd>', ""),
+    ]
+
+
+def _big(value: float, shown: str) -> str:
+    return f'<dd><data value="{value!r}">{shown}</data></dd>'
+
+
+def _policy(row: PolicyRow) -> str:
+    kind = ' class="active"' if row.active else ""
+    mark = ' <span class="mark">this report</span>' if row.active else ""
+    return (
+        f"<tr{kind}>"
+        f'<th scope="row">{text(row.policy)}{mark}</th>'
+        f"{_cells(row.coverage, True)}{_cells(row.error, True)}"
+        f'<td class="number"><data value="{row.deferred}">{row.deferred:,}</data></td>'
+        f"<td>{text(row.bound)}</td></tr>"
+    )
+
+
+def _metric(name: str, estimate: Estimate) -> str:
+    label, why, rate = wording.metric(name)
+    note = f'<span class="why">{text(why)}</span>' if why else ""
+    return (
+        f'<tr data-metric="{text(name)}"><th scope="row">{text(label)}{note}</th>'
+        f"{_cells(estimate, rate)}</tr>"
+    )
+
+
+def _cells(estimate: Estimate, rate: bool) -> str:
+    value, low, high = estimate
+    shown = percent(value) if rate else number(value)
+    return (
+        f'<td class="number"><data value="{value!r}">{shown}</data></td>'
+        f'<td class="interval" data-low="{low!r}" data-high="{high!r}">'
+        f"{wording.interval(estimate, rate)}</td>"
+    )
+
+
+def _table(name: str, head: str, rows: str) -> str:
+    return (
+        f'<div class="scroll panel" role="region" aria-label="{name}" tabindex="0">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _figure(title: str, caption: str, body: str, wide: bool = False) -> str:
+    return (
+        f'<figure class="panel{" wide" if wide else ""}"><figcaption><h2>{title}</h2>'
+        f"<p>{caption}</p></figcaption>{body}</figure>"
+    )
+
+
+def _curve(report: RunReport) -> str:
+    if report.curve is None or not len(report.curve.coverage):
+        return ""
+    caption = (
+        "Deferring more leaves fewer mistakes. The band is the 95 % interval at each coverage; "
+        "the dot is where this policy works."
+    )
+    return _figure("Risk and coverage", caption, draw.risk_coverage(report.curve))
+
+
+def _reliability(report: RunReport) -> str:
+    if report.reliability is None:
+        return ""
+    caption = (
+        "Blue: how often the prediction was right. Red: the gap to the probability it was given. "
+        + wording.calibration_error(report.reliability)
+    )
+    return _figure("Reliability", text(caption), draw.reliability(report.reliability))
+
+
+def _scores(report: RunReport) -> str:
+    if not len(report.labels):
+        return ""
+    where = "no single threshold"
+    if isinf(report.threshold):
+        where = "every image deferred" if report.threshold > 0 else "every image accepted"
+    elif not isnan(report.threshold):
+        where = f"the line is the threshold, {number(report.threshold)}"
+    caption = f"A good score puts the right ones to the right of the wrong ones; {where}."
+    svg = draw.scores(
+        report.confidence, report.correct, report.accepted, report.threshold, report.score
+    )
+    return _figure("Scores of right and wrong predictions", caption, svg)
+
+
+def _confusion(report: RunReport) -> str:
+    k = len(report.classes)
+    title = "Confusion among accepted"
+    if not report.accepted.any():
+        return _figure(title, "Nothing was accepted.", '<p class="empty">No matrix to show.</p>')
+    caption = (
+        "Rows are true classes, columns predictions. Red cells are mistakes, on a scale that "
+        "keeps rare ones visible."
+    )
+    if report.positive is not None:
+        caption += f" Positive class: {text(report.classes[report.positive])}."
+    svg = draw.confusion(confusion_matrix(report), report.classes)
+    return _figure(title, caption, svg, wide=k > 12)
+
+
+def confusion_matrix(report: RunReport) -> Ints:
+    """Return the (K, K) counts of the accepted samples: rows true, columns predicted."""
+    k = len(report.classes)
+    pairs = report.labels[report.accepted] * k + report.predictions[report.accepted]
+    return np.bincount(pairs, minlength=k * k).reshape(k, k)
+
+
+def _of(shown: tuple[Thumbnail, ...], total: int) -> str:
+    return f" ({len(shown)} of {total:,})" if shown else ""
+
+
+def _gallery(thumbs: tuple[Thumbnail, ...], empty: str, total: int) -> str:
+    if not thumbs:
+        words = empty if total == 0 else f"{total:,} images, none of them available here."
+        return f'<p class="lead">{words}</p>'
+    return f'<div class="thumbs">{"".join(map(_thumb, thumbs))}</div>'
+
+
+def _thumb(thumb: Thumbnail) -> str:
+    if thumb.image is None:
+        picture = '<div class="blank">image not available</div>'
+    else:
+        data = b64encode(thumb.image).decode("ascii")
+        alt = text(f"{thumb.id}: {thumb.label}, predicted {thumb.prediction}")
+        picture = f'<img src="data:{_media_type(thumb)};base64,{data}" alt="{alt}">'
+    tone = "right" if thumb.label == thumb.prediction else "said"
+    note = f'<span class="id">{text(thumb.note)}</span>' if thumb.note else ""
+    return (
+        f'<figure class="panel">{picture}<figcaption>'
+        f'<b>{text(thumb.label)}</b>, predicted <span class="{tone}">{text(thumb.prediction)}</span> '
+        f"at {number(thumb.confidence)}{note}"
+        f'<span class="id" title="{text(thumb.id)}">{text(wording.shorten(thumb.id, 48))}</span>'
+        "</figcaption></figure>"
+    )
+
+
+def _media_type(thumb: Thumbnail) -> str:
+    image = thumb.image or b""
+    if image.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if image.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    raise DataError(f"thumbnail of {thumb.id!r} is neither PNG nor JPEG; encode it as one of them.")

@@ -1,0 +1,82 @@
+"""Matplotlib figures as inline SVG whose colours follow the page's light or dark theme.
+
+A figure is drawn in the light palette. Its SVG names the colours as CSS variables, so the page's
+style sheet decides what they are. Text stays text and takes the font of the page.
+"""
+
+import io
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The light theme; style.css defines the same variables, and the dark ones.
+PALETTE = {
+    "ink": "#1c2127",
+    "muted": "#5a636e",
+    "line": "#dcd9d2",
+    "paper": "#fffefb",
+    "accent": "#1d5c85",
+    "wrong": "#b23a2a",
+}
+WIDTH = 5.0  # inches; 72 SVG units each
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10.0,
+    "font.family": "sans-serif",
+    "text.color": PALETTE["ink"],
+    "axes.labelcolor": PALETTE["muted"],
+    "axes.edgecolor": PALETTE["muted"],
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": False,
+    "xtick.color": PALETTE["muted"],
+    "ytick.color": PALETTE["muted"],
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.parse_math": False,
+}
+
+
+def style(name: str) -> dict[str, str | float | bool]:
+    """Return the matplotlib settings of one figure.
+
+    Args:
+        name: Name of the figure; element ids inside its SVG depend on it, so several figures fit
+            into one page.
+
+    Returns:
+        Settings for `matplotlib.rc_context`; equal input draws equal bytes.
+    """
+    return {**_STYLE, "svg.hashsalt": name}
+
+
+def inline(figure: "Figure", alt: str) -> str:
+    """Return a figure as an `<svg>` element for an HTML page.
+
+    Args:
+        figure: Drawn in colours of `PALETTE`.
+        alt: What the picture says, for those who do not see it.
+
+    Returns:
+        One element with role "img": no XML prologue, metadata or namespaces, fluid width, theme
+        colours as CSS variables.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    for variable, colour in PALETTE.items():
+        text = text.replace(colour, f"var(--{variable})")
+    box = re.search(r'viewBox="[^"]*"', text)
+    head = f'<svg {box.group() if box else ""} role="img" aria-label="{escape(alt)}">'
+    return head + text[text.index(">") + 1 :]

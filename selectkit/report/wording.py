@@ -1,0 +1,168 @@
+"""Words and numbers of the report: formats, names of metrics, texts that replace pictures."""
+
+from math import isfinite, isnan
+
+import numpy as np
+
+from selectkit.arrays import Bools, Floats, Ints
+from selectkit.report.model import Curve, Estimate, Reliability
+
+# name -> label, explanation, whether it is a rate shown in percent
+METRICS: dict[str, tuple[str, str, bool]] = {
+    "coverage": ("Coverage", "Share of images decided automatically.", True),
+    "error": ("Error among accepted", "Wrong decisions among the automatic ones.", True),
+    "selective_risk": ("Error among accepted", "Wrong decisions among the automatic ones.", True),
+    "accuracy": (
+        "Accuracy",
+        "Share of right predictions over all images, deferred ones too.",
+        True,
+    ),
+    "balanced_accuracy": ("Balanced accuracy", "Mean over the classes of the share found.", True),
+    "mcc": ("Matthews correlation", "1 is perfect, 0 is chance; robust to rare classes.", False),
+    "auroc": ("AUROC", "Chance that a positive scores above a negative.", False),
+    "fnr": ("FNR", "Missed positives among the positives decided automatically.", True),
+    "miss_rate": ("Miss rate", "Positives wrongly cleared, of all positives.", True),
+    "fpr": ("FPR", "False alarms among the negatives decided automatically.", True),
+    "augrc": (
+        "AUGRC",
+        "Mean risk of an undetected failure over all thresholds. Less is better.",
+        False,
+    ),
+    "aurc": ("AURC", "Area under the risk-coverage curve. Less is better.", False),
+    "e_augrc": ("Excess AUGRC", "AUGRC beyond that of a perfect ranking.", False),
+    "e_aurc": ("Excess AURC", "AURC beyond that of a perfect ranking.", False),
+    "auroc_failure": (
+        "Failure AUROC",
+        "Chance that a right prediction outranks a wrong one.",
+        False,
+    ),
+    "risk_at_coverage": ("Risk at coverage", "Error when this share is decided.", True),
+    "coverage_at_risk": ("Coverage at risk", "Largest share decided at this error.", True),
+    "ece": ("ECE", "Mean gap between claimed and actual accuracy, 15 equal bins.", False),
+    "mce": ("MCE", "Largest such gap of any bin.", False),
+    "classwise_ece": ("Class-wise ECE", "ECE of every class probability, averaged.", False),
+    "smooth_ece": ("Smooth ECE", "Calibration error without bins.", False),
+    "nll": ("Log loss", "Mean negative log-likelihood in nats. Less is better.", False),
+    "brier": (
+        "Brier score",
+        "Squared error of the probabilities, summed over classes, 0 to 2.",
+        False,
+    ),
+}
+PROMISES = {
+    "pac": "Certified",
+    "expectation": "Holds on average",
+    "none": "No guarantee",
+    "infeasible": "Not certifiable",
+}
+
+
+def metric(name: str) -> tuple[str, str, bool]:
+    """Return how a metric is presented.
+
+    Args:
+        name: Name of the metric, possibly with a parameter: "risk_at_coverage@0.8".
+
+    Returns:
+        Label, explanation (may be empty), and whether it is a rate shown in percent. An unknown
+        metric is presented under its own name.
+    """
+    stem, _, parameter = name.partition("@")
+    label, explanation, rate = METRICS.get(stem, (stem.replace("_", " "), "", False))
+    return (f"{label} {_parameter(parameter)}" if parameter else label), explanation, rate
+
+
+def percent(value: float) -> str:
+    """Return a rate as text, for instance "2 %", "0.61 %"; a dash for NaN."""
+    if isnan(value):
+        return "–"
+    digits = 2 if abs(value) < 0.0995 else 1
+    text = f"{100 * value:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
+
+
+def number(value: float) -> str:
+    """Return a plain number with four significant digits; a dash for NaN."""
+    if isnan(value):
+        return "–"
+    return f"{value:.4g}" if isfinite(value) else str(value).replace("inf", "∞")
+
+
+def interval(estimate: Estimate, rate: bool) -> str:
+    """Return the 95 % interval as text, a dash where there is none."""
+    _, low, high = estimate
+    if isnan(low) or isnan(high):
+        return "–"
+    if rate:
+        return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+    return f"{number(low)} to {number(high)}"
+
+
+def shorten(text: str, length: int) -> str:
+    """Return text of at most `length` characters, cut in the middle."""
+    if len(text) <= length:
+        return text
+    keep = length - 1
+    return text[: keep - keep // 2] + "…" + text[len(text) - keep // 2 :]
+
+
+def alt_curve(curve: Curve) -> str:
+    """Return the sentence that stands for the risk-coverage figure."""
+    text = f"{curve.label} against coverage."
+    if len(curve.risk):
+        text += f" At full coverage it is {percent(float(curve.risk[-1]))}."
+    if curve.point is not None:
+        coverage, risk = curve.point
+        text += f" The policy works at coverage {percent(coverage)}, risk {percent(risk)}."
+    return text + (f" The target is {percent(curve.limit)}." if curve.limit is not None else "")
+
+
+def alt_reliability(bins: Reliability) -> str:
+    """Return the sentence that stands for the reliability diagram."""
+    filled = np.flatnonzero(bins.count > 0)
+    text = f"Reliability diagram with {len(filled)} filled bins. {calibration_error(bins)}"
+    if not filled.size:
+        return text
+    gaps = bins.accuracy - bins.confidence
+    worst = int(filled[np.argmax(abs(gaps[filled]))])
+    return (
+        f"{text} Largest gap: probability {percent(float(bins.confidence[worst]))}, "
+        f"right {percent(float(bins.accuracy[worst]))} of {bins.count[worst]:,}."
+    )
+
+
+def calibration_error(bins: Reliability) -> str:
+    """Return one sentence with the ECE and its null level."""
+    text = f"Expected calibration error {number(bins.ece)}"
+    if isnan(bins.null_level):
+        return text + "."
+    return (
+        f"{text}; perfect probabilities would show {number(bins.null_level)} on this many images."
+    )
+
+
+def alt_scores(correct: Bools, accepted: Bools, threshold: float) -> str:
+    """Return the sentence that stands for the score histograms."""
+    return (
+        "Histograms of the score of right and of wrong predictions, threshold "
+        f"{number(threshold)}. Accepted: {(accepted & correct).sum():,} right, "
+        f"{(accepted & ~correct).sum():,} wrong. Deferred: {(~accepted & correct).sum():,} right, "
+        f"{(~accepted & ~correct).sum():,} wrong."
+    )
+
+
+def alt_confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
+    """Return the sentence that stands for the confusion matrix."""
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
+    text = f"Confusion matrix: {np.trace(matrix):,} right and {wrong.sum():,} wrong."
+    if not wrong.any():
+        return text
+    i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return f"{text} Most frequent mistake: {classes[i]} taken for {classes[j]}, {wrong[i, j]:,}."
+
+
+def _parameter(text: str) -> str:
+    try:
+        return percent(float(text))
+    except ValueError:
+        return text
