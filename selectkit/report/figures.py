@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER, ACCENT, WRONG = svg.PALETTE.values()
+HEIGHT = 3.9  # inches
+NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 def risk_coverage(curve: Curve) -> str:
@@ -24,10 +26,8 @@ def risk_coverage(curve: Curve) -> str:
     Returns:
         An SVG element.
     """
-    from matplotlib import rc_context
-
-    with rc_context(svg.style("risk-coverage")):
-        figure, axes = _canvas(3.55)
+    with svg.theme("risk-coverage"):
+        figure, axes = _canvas(HEIGHT)
         top = _risk_ceiling(curve)
         axes.fill_between(
             curve.coverage, curve.low, curve.high, color=ACCENT, alpha=0.16, linewidth=0
@@ -53,20 +53,18 @@ def reliability(bins: Reliability) -> str:
     Returns:
         An SVG element.
     """
-    from matplotlib import rc_context
-
-    with rc_context(svg.style("reliability")):
-        figure, (axes, below) = _two_panels(3.55, (3.6, 1.0))
+    with svg.theme("reliability"):
+        figure, (axes, below) = _two_panels(HEIGHT, (3.6, 1.0))
         full = np.flatnonzero(bins.count > 0)
         left, width = bins.edges[:-1][full], np.diff(bins.edges)[full]
         said, was = bins.confidence[full], bins.accuracy[full]
-        bars = {"x": left, "width": width, "align": "edge", "edgecolor": PAPER, "linewidth": 0.8}
-        axes.bar(height=was, color=ACCENT, alpha=0.75, **bars)
-        axes.bar(height=said - was, bottom=was, color=WRONG, alpha=0.45, **bars)
+        _bars(axes, left, was, width, ACCENT)
+        _bars(axes, left, said - was, width, WRONG, base=was)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_title("Share that was right", loc="left", fontsize=10, color=MUTED, pad=8)
-        below.bar(height=bins.count[full], color=MUTED, alpha=0.7, **bars)
+        _bars(below, left, bins.count[full], width, MUTED)
+        below.set_title("Images per bin", loc="left", fontsize=10, color=MUTED, pad=5)
         below.set_xlabel("Probability given to the predicted class")
         _count_axis(below)
         _percent_axis(axes, "y")
@@ -89,29 +87,29 @@ def scores(
     Returns:
         An SVG element.
     """
-    from matplotlib import rc_context
-
-    with rc_context(svg.style("scores")):
-        figure, panels = _two_panels(3.55, (1.0, 1.0))
-        edges = _score_edges(confidence, threshold)
+    with svg.theme("scores"):
+        figure, panels = _two_panels(HEIGHT, (1.0, 1.0))
+        stretched = _is_crowded(confidence)
+        place = _nines if stretched else np.asarray
+        edges = _score_edges(place(confidence), place(np.array(threshold)))
         groups = (("Right", correct, ACCENT), ("Wrong", ~correct, WRONG))
         for axes, (name, group, colour) in zip(panels, groups, strict=True):
             values = confidence[group & np.isfinite(confidence)]
-            counts, _ = np.histogram(values, edges)
-            axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colour, alpha=0.8)
-            axes.set_title(
-                f"{name}: {(group & accepted).sum():,} accepted, "
-                f"{(group & ~accepted).sum():,} deferred",
-                loc="left",
-                fontsize=10,
-                color=colour,
-                pad=6,
-            )
+            counts, _ = np.histogram(place(values), edges)
+            _bars(axes, edges[:-1], counts, np.diff(edges), colour)
+            title = f"{name}: {(group & accepted).sum():,} accepted, "
+            title += f"{(group & ~accepted).sum():,} deferred"
+            axes.set_title(title, loc="left", fontsize=10, color=colour, pad=6)
             _count_axis(axes)
             axes.set_xlim(edges[0], edges[-1])
             if np.isfinite(threshold):
-                axes.axvline(threshold, color=INK, linewidth=1.2)
-        panels[1].set_xlabel(f"Score: {score}")
+                axes.axvline(float(place(np.array(threshold))), color=INK, linewidth=1.3)
+        if stretched:
+            ticks = [t for t in NINES if edges[0] <= _nines(np.array(t)) <= edges[-1]]
+            panels[1].set_xticks([float(_nines(np.array(t))) for t in ticks], map(str, ticks))
+        panels[1].set_xlabel(
+            f"Score: {score}" + (", axis stretched towards 1" if stretched else "")
+        )
         return svg.inline(figure, wording.alt_scores(correct, accepted, threshold))
 
 
@@ -128,11 +126,9 @@ def confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
     Returns:
         An SVG element.
     """
-    from matplotlib import rc_context
-
     k = len(classes)
-    with rc_context(svg.style("confusion")):
-        figure, axes = _canvas(3.55 if k <= 6 else 4.4 if k <= 30 else 5.0)
+    with svg.theme("confusion"):
+        figure, axes = _canvas(HEIGHT if k <= 12 else 5.0)
         _heat(axes, matrix)
         axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
         axes.set_xlabel("Predicted class")
@@ -157,6 +153,27 @@ def _two_panels(height: float, ratios: tuple[float, float]) -> "tuple[Figure, tu
     figure = Figure(figsize=(svg.WIDTH, height), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=ratios)
     return figure, (above, below)
+
+
+def _bars(
+    axes: "Axes",
+    left: Floats,
+    height: Floats | Ints,
+    width: Floats,
+    color: str,
+    base: Floats | float = 0.0,
+) -> None:
+    axes.bar(
+        left,
+        height,
+        width,
+        base,
+        align="edge",
+        color=color,
+        alpha=0.78,
+        edgecolor=PAPER,
+        linewidth=0.6,
+    )
 
 
 def _percent_axis(axes: "Axes", which: str) -> None:
@@ -207,7 +224,20 @@ def _working_point(axes: "Axes", coverage: float, risk: float) -> None:
     )
 
 
-def _score_edges(confidence: Floats, threshold: float) -> Floats:
+def _is_crowded(confidence: Floats) -> bool:
+    """Whether the scores are probabilities of which at least half exceed 0.9."""
+    finite = confidence[np.isfinite(confidence)]
+    if not finite.size or finite.min() < 0 or finite.max() > 1:
+        return False
+    return bool(np.median(finite) > 0.9)
+
+
+def _nines(confidence: Floats) -> Floats:
+    """Place 0, 0.9, 0.99, 0.999, ... at equal distances; what is beyond 0.99999 is put there."""
+    return np.asarray(-np.log10(np.maximum(1 - np.asarray(confidence), 1e-5)))
+
+
+def _score_edges(confidence: Floats, threshold: Floats) -> Floats:
     finite = confidence[np.isfinite(confidence)]
     values = np.append(finite, threshold) if np.isfinite(threshold) else finite
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)

@@ -30,7 +30,8 @@ def verdict(report: RunReport) -> str:
         f"<header><h1>{text(report.title)}</h1>"
         f'<p class="byline">Run {text(report.run)}, evaluated {text(report.created)}</p></header>\n'
         f'<div class="verdict panel {report.promise}">'
-        f'<p class="badge">{wording.PROMISES[report.promise]}</p>'
+        f'<p class="asked"><span class="badge">{wording.PROMISES[report.promise]}</span> '
+        f"Target: {text(report.target)}</p>"
         f'<p class="promise">{text(first)}</p>'
         + "".join(f'<p class="more">{text(sentence)}</p>' for sentence in more)
         + f'<dl class="tiles">{tiles}</dl></div>'
@@ -119,22 +120,36 @@ def provenance(report: RunReport) -> str:
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
-    n, accepted = len(report.labels), int(report.accepted.sum())
-    wrong = int((report.accepted & ~report.correct).sum())
-    row = report.active
-    coverage = accepted / n if n else float("nan")
-    error = wrong / accepted if accepted else float("nan")
-    noise = f", 95 % interval {wording.interval(row.error, True)}" if row and accepted else ""
-    return [
+    """The big numbers: name, value as HTML, small print."""
+    n, accepted, row = len(report.labels), report.accepted, report.active
+    decided = int(accepted.sum())
+    noise = f"; 95 % interval {wording.interval(row.error, True)}" if row and decided else ""
+    tiles = [
+        ("Decided automatically", *_share(decided, n, "images")),
+        ("Deferred", _big(n - decided, f"{n - decided:,}"), "images handed on"),
         (
-            "Decided automatically",
-            _big(coverage, percent(coverage)),
-            f"{accepted:,} of {n:,} images",
+            "Wrong among decided",
+            *_share(int((accepted & ~report.correct).sum()), decided, "", noise),
         ),
-        ("Deferred", _big(n - accepted, f"{n - accepted:,}"), "images handed on"),
-        ("Wrong among decided", _big(error, percent(error)), f"{wrong:,} of {accepted:,}{noise}"),
-        ("Target", f'<dd class="words">{text(report.target)}</dd>', ""),
     ]
+    if report.positive is None:
+        wrong = int((~report.correct).sum())
+        return [*tiles, ("Wrong if nothing were deferred", *_share(wrong, n, "images"))]
+    positives = accepted & (report.labels == report.positive)
+    missed = int((positives & (report.predictions != report.positive)).sum())
+    name = report.classes[report.positive]
+    return [
+        *tiles,
+        (
+            f"Missed {wording.shorten(name, 20)} among decided",
+            *_share(missed, int(positives.sum()), ""),
+        ),
+    ]
+
+
+def _share(count: int, total: int, unit: str, more: str = "") -> tuple[str, str]:
+    share = count / total if total else float("nan")
+    return _big(share, percent(share)), f"{count:,} of {total:,} {unit}".strip() + more
 
 
 def _big(value: float, shown: str) -> str:

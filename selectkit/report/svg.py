@@ -6,8 +6,9 @@ style sheet decides what they are. Text stays text and takes the font of the pag
 
 import io
 import re
+from contextlib import AbstractContextManager
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ PALETTE = {
     "wrong": "#b23a2a",
 }
 WIDTH = 5.0  # inches; 72 SVG units each
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
     "font.family": "sans-serif",
@@ -43,17 +44,19 @@ _STYLE = {
 }
 
 
-def style(name: str) -> dict[str, str | float | bool]:
-    """Return the matplotlib settings of one figure.
+def theme(name: str) -> AbstractContextManager[None]:
+    """Return the context in which a figure is drawn and saved; global settings stay as they are.
 
     Args:
         name: Name of the figure; element ids inside its SVG depend on it, so several figures fit
-            into one page.
+            into one page, and equal input draws equal bytes.
 
     Returns:
-        Settings for `matplotlib.rc_context`; equal input draws equal bytes.
+        A context manager.
     """
-    return {**_STYLE, "svg.hashsalt": name}
+    from matplotlib import rc_context
+
+    return rc_context({**_STYLE, "svg.hashsalt": name})
 
 
 def inline(figure: "Figure", alt: str) -> str:

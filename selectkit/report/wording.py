@@ -4,7 +4,7 @@ from math import isfinite, isnan
 
 import numpy as np
 
-from selectkit.arrays import Bools, Floats, Ints
+from selectkit.arrays import Bools, Ints
 from selectkit.report.model import Curve, Estimate, Reliability
 
 # name -> label, explanation, whether it is a rate shown in percent
