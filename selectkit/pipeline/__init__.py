@@ -1,0 +1,25 @@
+"""The verbs: each reads what the one before it wrote, and only its own split."""
+
+from selectkit.pipeline.calibrate import Calibration, calibrate
+from selectkit.pipeline.evaluate import Evaluation, evaluate
+from selectkit.pipeline.extract import ExtractSummary, extract
+from selectkit.pipeline.fit import FitSummary, fit
+from selectkit.pipeline.quickstart import Quickstart, quickstart
+from selectkit.pipeline.run import RunDirectory
+from selectkit.pipeline.split import SplitSummary, split
+
+__all__ = [
+    "Calibration",
+    "Evaluation",
+    "ExtractSummary",
+    "FitSummary",
+    "Quickstart",
+    "RunDirectory",
+    "SplitSummary",
+    "calibrate",
+    "evaluate",
+    "extract",
+    "fit",
+    "quickstart",
+    "split",
+]
