@@ -1,0 +1,85 @@
+"""How many labels a promise costs."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from selectkit.errors import DataError
+from selectkit.stats.binomial import check_level
+
+
+def labels_needed(alpha: float, delta: float, errors: int = 0) -> int:
+    """Return the smallest sample that certifies an error rate despite some errors.
+
+    It is the smallest n with P(Bin(n, alpha) <= errors) <= delta: with fewer samples and as many
+    errors, no exact test can tell a rate below alpha from alpha.
+
+    Args:
+        alpha: Error rate to certify, in (0, 1).
+        delta: Allowed probability that the promise fails, in (0, 1).
+        errors: Errors in the sample, >= 0.
+
+    Returns:
+        The number of samples: positives for a false-negative rate, accepted samples for a
+        selective error.
+
+    Raises:
+        RiskError: If alpha or delta is outside (0, 1).
+        DataError: If errors is negative.
+
+    Examples:
+        >>> labels_needed(0.02, 0.1), labels_needed(0.02, 0.1, errors=1)
+        (114, 194)
+    """
+    check_level(alpha, "alpha")
+    check_level(delta, "delta")
+    if errors < 0:
+        raise DataError(f"errors must be at least 0, got {errors}.")
+    return _labels_needed(float(alpha), float(delta), int(errors))
+
+
+@lru_cache(maxsize=4096)
+def _labels_needed(alpha: float, delta: float, errors: int) -> int:
+    from scipy.special import betaincc
+
+    low, high = errors, errors + 1  # P(Bin(errors, alpha) <= errors) = 1 > delta
+    while betaincc(errors + 1, high - errors, alpha) > delta:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        passes = betaincc(errors + 1, middle - errors, alpha) <= delta
+        low, high = (low, middle) if passes else (middle, high)
+    return high
+
+
+def labels_needed_at_rate(alpha: float, delta: float, errors: int, n: int) -> int | None:
+    """Return the smallest sample that certifies alpha if the error rate stays errors / n.
+
+    Args:
+        alpha: Error rate to certify, in (0, 1).
+        delta: Allowed probability that the promise fails, in (0, 1).
+        errors: Errors seen.
+        n: Samples seen, >= 1.
+
+    Returns:
+        The smallest m such that ceil(m * errors / n) errors among m samples certify alpha; None
+        when the rate is not below alpha, or so close that ten million errors would not do.
+
+    Raises:
+        RiskError: If alpha or delta is outside (0, 1).
+    """
+    from scipy.special import betaincc
+
+    if errors == 0:
+        return labels_needed(alpha, delta)
+    if errors >= alpha * n:
+        return None
+    first, size = 1, 64
+    while first <= 10_000_000:
+        k = np.arange(first, first + size)
+        largest = k * n // errors  # the largest sample in which k is the rounded-up error count
+        enough = betaincc(k + 1.0, np.maximum(largest - k, 1), alpha) <= delta
+        if enough.any():
+            return labels_needed(alpha, delta, int(k[np.argmax(enough)]))
+        first, size = first + size, min(4 * size, 1_000_000)
+    return None

@@ -1,0 +1,163 @@
+"""What is promised, to whom, on which evidence; or why nothing can be promised."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from selectkit.errors import ArtifactError
+
+_PROMISES = {
+    "error": "of automatically decided images are wrong",
+    "fnr": "of automatically decided positives are missed",
+    "fpr": "of automatically decided negatives are false alarms",
+    "miss_rate": "of all positives are decided automatically and missed",
+}
+_UNITS = {"fnr": "positives", "miss_rate": "positives", "fpr": "negatives"}
+
+
+def unit(risk: str) -> str:
+    """Return what the samples behind a risk are called: positives, negatives or samples."""
+    return _UNITS.get(risk, "samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A threshold and the promise that comes with it: accept iff confidence >= threshold.
+
+    Attributes:
+        risk: What is bounded: "error", "fnr", "miss_rate", "fpr" or another name.
+        alpha: The promise: the true risk at the threshold is at most alpha.
+        delta: Probability, over the draw of the calibration split, that the promise fails.
+        kind: "pac" (holds with probability 1 - delta), "expectation" (holds on average over
+            calibration splits) or "none".
+        method: How it was found.
+        threshold: Accept iff confidence >= threshold.
+        n: Samples the bound could draw on: all that were passed in.
+        n_accepted: Samples at or above the threshold.
+        errors: Errors among the accepted.
+        risk_upper: Clopper-Pearson upper bound of the risk at the threshold, level delta. It is
+            pointwise: a description of this sample at a threshold chosen on it, never above
+            alpha. What is certified is alpha.
+        coverage: n_accepted / n.
+        coverage_lower: Lower bound of the true coverage, level delta, valid for all thresholds at
+            once (Dvoretzky-Kiefer-Wolfowitz with Massart's constant).
+        split: Fingerprint of the calibration split, or None when unknown.
+        assumptions: What must hold for the promise to hold.
+    """
+
+    risk: str
+    alpha: float
+    delta: float
+    kind: str
+    method: str
+    threshold: float
+    n: int
+    n_accepted: int
+    errors: int
+    risk_upper: float
+    coverage: float
+    coverage_lower: float
+    split: str | None = None
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def feasible(self) -> bool:
+        """True: a certificate is the positive answer."""
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; an infinite threshold becomes "inf" or "-inf"."""
+        document = asdict(self)
+        document["assumptions"] = list(self.assumptions)
+        if math.isinf(self.threshold):
+            document["threshold"] = "inf" if self.threshold > 0 else "-inf"
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Return the certificate that `to_dict` wrote.
+
+        Args:
+            document: The fields by name.
+
+        Returns:
+            The certificate.
+
+        Raises:
+            ArtifactError: If fields are missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(document) != names:
+            raise ArtifactError(
+                f"certificate must have the fields {sorted(names)}; "
+                f"missing {sorted(names - set(document))}, unknown {sorted(set(document) - names)}."
+            )
+        values = dict(document)
+        values["threshold"] = float(values["threshold"])
+        values["assumptions"] = tuple(values["assumptions"])
+        return cls(**values)
+
+    def sentence(self) -> str:
+        """Return the promise as one English sentence."""
+        evidence = (
+            f"({_count(self.errors, 'error')} among {self.n_accepted} accepted; "
+            f"coverage {_percent(self.coverage)})"
+        )
+        promise = f"at most {_percent(self.alpha)} " + _PROMISES.get(
+            self.risk, f"is the {self.risk}"
+        )
+        if self.kind == "pac":
+            confidence = _percent(1 - self.delta)
+            return (
+                f"With {confidence} confidence over the draw of the calibration split, "
+                f"{promise} {evidence}."
+            )
+        if self.kind == "expectation":
+            return f"On average over draws of the calibration split, {promise} {evidence}."
+        return f"No guarantee: the target was that {promise} {evidence}."
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """The answer when no threshold can be certified.
+
+    Attributes:
+        risk: What was to be bounded.
+        alpha: The bound asked for.
+        delta: The allowed probability of failure.
+        n: Samples the bound could draw on.
+        reason: What stood in the way.
+        needs: Smallest number of samples (accepted samples, or positives) that would suffice at
+            the best error rate seen; None when no number would.
+    """
+
+    risk: str
+    alpha: float
+    delta: float
+    n: int
+    reason: str
+    needs: int | None
+
+    @property
+    def feasible(self) -> bool:
+        """False: nothing is promised."""
+        return False
+
+    def message(self) -> str:
+        """Return one line that says what is infeasible, why, and what would suffice."""
+        line = (
+            f"INFEASIBLE: {self.risk} <= {self.alpha:g} with confidence "
+            f"{_percent(1 - self.delta)} cannot be certified: {self.reason}"
+        )
+        if self.needs is None:
+            return f"{line}."
+        return f"{line}, needs at least {self.needs} {unit(self.risk)}."
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
