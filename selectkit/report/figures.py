@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE, PAPER, ACCENT, WRONG = svg.PALETTE.values()
 HEIGHT = 3.9  # inches
-NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
+NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0)
 
 
 def risk_coverage(curve: Curve) -> str:
@@ -58,8 +58,9 @@ def reliability(bins: Reliability) -> str:
         full = np.flatnonzero(bins.count > 0)
         left, width = bins.edges[:-1][full], np.diff(bins.edges)[full]
         said, was = bins.confidence[full], bins.accuracy[full]
-        _bars(axes, left, was, width, ACCENT)
-        _bars(axes, left, said - was, width, WRONG, base=was)
+        _bars(axes, left, np.minimum(said, was), width, ACCENT)
+        _bars(axes, left, abs(said - was), width, WRONG, base=np.minimum(said, was))
+        axes.hlines(was, left, left + width, color=INK, linewidth=1.8)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_title("Share that was right", loc="left", fontsize=10, color=MUTED, pad=8)
@@ -128,7 +129,7 @@ def confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
     """
     k = len(classes)
     with svg.theme("confusion"):
-        figure, axes = _canvas(HEIGHT if k <= 12 else 5.0)
+        figure, axes = _canvas(HEIGHT)
         _heat(axes, matrix)
         axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5))
         axes.set_xlabel("Predicted class")
@@ -177,10 +178,8 @@ def _bars(
 
 
 def _percent_axis(axes: "Axes", which: str) -> None:
-    from matplotlib.ticker import PercentFormatter
-
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axis.set_major_formatter(lambda share, _: wording.percent(round(share, 9)))
 
 
 def _count_axis(axes: "Axes") -> None:
@@ -202,26 +201,16 @@ def _risk_ceiling(curve: Curve) -> float:
 
 def _target_line(axes: "Axes", limit: float) -> None:
     axes.axhline(limit, color=WRONG, linewidth=1.1, linestyle=(0, (5, 3)))
-    axes.annotate(
-        f"target {wording.percent(limit)}",
-        (0.01, limit),
-        xytext=(0, 4),
-        textcoords="offset points",
-        color=WRONG,
-    )
+    words = f"target\n{wording.percent(limit)}"
+    axes.annotate(words, (1, limit), (5, 0), textcoords="offset points", va="center", color=WRONG)
 
 
 def _working_point(axes: "Axes", coverage: float, risk: float) -> None:
+    """The point, its two feet, and its numbers above the axes, where no line can cross them."""
     axes.plot([coverage], [risk], "o", color=INK, markersize=7, clip_on=False, zorder=5)
-    axes.vlines(coverage, 0, risk, color=INK, linewidth=0.8)
-    axes.annotate(
-        f"{wording.percent(coverage)} decided, {wording.percent(risk)}",
-        (coverage, risk),
-        xytext=(-8 if coverage > 0.5 else 8, 9),
-        textcoords="offset points",
-        ha="right" if coverage > 0.5 else "left",
-        color=INK,
-    )
+    axes.plot([coverage, coverage, 0], [0, risk, risk], color=INK, linewidth=0.7, alpha=0.6)
+    words = f"● {wording.percent(risk)} at {wording.percent(coverage)} decided"
+    axes.set_title(words, loc="right", fontsize=10, color=INK, pad=10)
 
 
 def _is_crowded(confidence: Floats) -> bool:

@@ -77,7 +77,7 @@ def metrics(report: RunReport) -> str:
         return ""
     head = (
         '<th scope="col">Metric</th><th scope="col" class="number">Value</th>'
-        '<th scope="col">95 % interval</th>'
+        '<th scope="col">95 % interval</th><th scope="col" class="broad">What it says</th>'
     )
     rows = "".join(_metric(name, estimate) for name, estimate in report.metrics.items())
     return (
@@ -141,8 +141,8 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     return [
         *tiles,
         (
-            f"Missed {wording.shorten(name, 20)} among decided",
-            *_share(missed, int(positives.sum()), ""),
+            f"Missed {wording.shorten(name, 20)}",
+            *_share(missed, int(positives.sum()), "decided ones"),
         ),
     ]
 
@@ -170,10 +170,10 @@ def _policy(row: PolicyRow) -> str:
 
 def _metric(name: str, estimate: Estimate) -> str:
     label, why, rate = wording.metric(name)
-    note = f'<span class="why">{text(why)}</span>' if why else ""
     return (
-        f'<tr data-metric="{text(name)}"><th scope="row">{text(label)}{note}</th>'
-        f"{_cells(estimate, rate)}</tr>"
+        f'<tr data-metric="{text(name)}"><th scope="row">{text(label)}'
+        f'<span class="why narrow">{text(why)}</span></th>'
+        f'{_cells(estimate, rate)}<td class="why broad">{text(why)}</td></tr>'
     )
 
 
@@ -194,9 +194,9 @@ def _table(name: str, head: str, rows: str) -> str:
     )
 
 
-def _figure(title: str, caption: str, body: str, wide: bool = False) -> str:
+def _figure(title: str, caption: str, body: str) -> str:
     return (
-        f'<figure class="panel{" wide" if wide else ""}"><figcaption><h2>{title}</h2>'
+        f'<figure class="panel"><figcaption><h2>{title}</h2>'
         f"<p>{caption}</p></figcaption>{body}</figure>"
     )
 
@@ -215,7 +215,7 @@ def _reliability(report: RunReport) -> str:
     if report.reliability is None:
         return ""
     caption = (
-        "Blue: how often the prediction was right. Red: the gap to the probability it was given. "
+        "Black marks: how often the prediction was right. Red: the gap to its probability. "
         + wording.calibration_error(report.reliability)
     )
     return _figure("Reliability", text(caption), draw.reliability(report.reliability))
@@ -237,7 +237,6 @@ def _scores(report: RunReport) -> str:
 
 
 def _confusion(report: RunReport) -> str:
-    k = len(report.classes)
     title = "Confusion among accepted"
     if not report.accepted.any():
         return _figure(title, "Nothing was accepted.", '<p class="empty">No matrix to show.</p>')
@@ -248,7 +247,7 @@ def _confusion(report: RunReport) -> str:
     if report.positive is not None:
         caption += f" Positive class: {text(report.classes[report.positive])}."
     svg = draw.confusion(confusion_matrix(report), report.classes)
-    return _figure(title, caption, svg, wide=k > 12)
+    return _figure(title, caption, svg)
 
 
 def confusion_matrix(report: RunReport) -> Ints:
@@ -280,7 +279,8 @@ def _thumb(thumb: Thumbnail) -> str:
     note = f'<span class="id">{text(thumb.note)}</span>' if thumb.note else ""
     return (
         f'<figure class="panel">{picture}<figcaption>'
-        f'<b>{text(thumb.label)}</b>, predicted <span class="{tone}">{text(thumb.prediction)}</span> '
+        f"<b>{text(thumb.label)}</b>, predicted "
+        f'<span class="{tone}">{text(thumb.prediction)}</span> '
         f"at {number(thumb.confidence)}{note}"
         f'<span class="id" title="{text(thumb.id)}">{text(wording.shorten(thumb.id, 48))}</span>'
         "</figcaption></figure>"

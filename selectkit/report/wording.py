@@ -73,12 +73,13 @@ def metric(name: str) -> tuple[str, str, bool]:
 
 
 def percent(value: float) -> str:
-    """Return a rate as text, for instance "2 %", "0.61 %"; a dash for NaN."""
+    """Return a rate as text, for instance "2 %", "0.61 %", "83.3 %"; a dash for NaN."""
     if isnan(value):
         return "–"
-    digits = 2 if abs(value) < 0.0995 else 1
-    text = f"{100 * value:.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
+    hundred = 100 * value
+    if abs(hundred - round(hundred)) < 1e-9:
+        return f"{round(hundred)} %"
+    return f"{hundred:.2f} %" if abs(hundred) < 9.95 else f"{hundred:.1f} %"
 
 
 def number(value: float) -> str:
