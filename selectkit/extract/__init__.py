@@ -1,0 +1,27 @@
+"""Images to features, the slow clock: sources, decoding, preprocessing, backbones, the engine.
+
+Importing this package imports neither torch nor Pillow. It sets two OpenMP variables, unless the
+user has set them: torch's idle threads otherwise spin, and with one busy neighbour a forward pass
+takes ten times as long. They work only if set before torch is first imported.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+from selectkit.extract.backbones import ALIASES, Backbone, load_backbone
+from selectkit.extract.listing import Record
+from selectkit.extract.preprocess import Preprocessing
+from selectkit.extract.sources import Source, open_source, reopen
+
+__all__ = [
+    "ALIASES",
+    "Backbone",
+    "Preprocessing",
+    "Record",
+    "Source",
+    "load_backbone",
+    "open_source",
+    "reopen",
+]

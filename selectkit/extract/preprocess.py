@@ -1,0 +1,106 @@
+"""From an RGB image to the square of pixels a backbone sees. Normalisation is the backbone's part.
+
+Two ways, because DINOv3 material uses both: "meta-eval" is the transform of Meta's evaluation code
+(shorter side to 256/224 of the size, then the centre; dinov3/data/transforms.py), "squash" is that
+of its model card (both sides to the size). They give different features for the same photo, so the
+choice is part of a view's fingerprint.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_ASPECT_RATIO = 100
+
+Mode = Literal["meta-eval", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
+Rgb = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Size, geometry and normalisation of the pixels a backbone sees.
+
+    Attributes:
+        size: Height and width of the result in pixels.
+        mode: "meta-eval" (resize the shorter side to round(size * 256 / 224), centre crop) or
+            "squash" (resize both sides to `size`).
+        interpolation: Filter of the resize; Pillow always antialiases.
+        mean: Per-channel mean in [0, 1], subtracted on the device.
+        std: Per-channel standard deviation, divided by on the device.
+    """
+
+    size: int
+    mode: Mode = "meta-eval"
+    interpolation: Interpolation = "bicubic"
+    mean: Rgb = IMAGENET_MEAN
+    std: Rgb = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"image size must be a positive number of pixels, got {self.size}.")
+        if self.mode not in {"meta-eval", "squash"}:
+            raise ConfigError(f"mode must be 'meta-eval' or 'squash', got {self.mode!r}.")
+        if self.interpolation not in {"bicubic", "bilinear"}:
+            raise ConfigError(
+                f"interpolation must be 'bicubic' or 'bilinear', got {self.interpolation!r}."
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(
+                f"mean and std must be three numbers each, std positive; got {self.mean} "
+                f"and {self.std}."
+            )
+
+    def apply(self, image: "Image") -> npt.NDArray[np.uint8]:
+        """Resize (and crop) one image.
+
+        Pixels equal those of torchvision's Resize and CenterCrop on the same Pillow image.
+
+        Args:
+            image: Mode RGB, sides of at most a ratio of 100 (`decode` sees to both).
+
+        Returns:
+            Shape (size, size, 3), uint8.
+        """
+        from PIL.Image import Resampling
+
+        resample = Resampling[self.interpolation.upper()]
+        if self.mode == "squash":
+            return np.asarray(image.resize((self.size, self.size), resample))
+        short = round(self.size * 256 / 224)
+        width, height = image.size
+        long = int(short * max(width, height) / min(width, height))
+        resized = (short, long) if width <= height else (long, short)
+        image = image.resize(resized, resample)
+        left = round((resized[0] - self.size) / 2)
+        top = round((resized[1] - self.size) / 2)
+        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
+        """Build it from what `to_dict` returned.
+
+        Args:
+            fields: The five fields.
+
+        Returns:
+            The equal object.
+
+        Raises:
+            ConfigError: If a value is not allowed.
+        """
+        mean, std = tuple(fields["mean"]), tuple(fields["std"])
+        return cls(fields["size"], fields["mode"], fields["interpolation"], mean, std)
