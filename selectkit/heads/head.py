@@ -1,0 +1,46 @@
+"""What every head offers, and how a stored head is read back."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from selectkit.arrays import ArrayLike
+from selectkit.artifact import Tensors
+from selectkit.errors import ArtifactError
+from selectkit.heads.linear import LinearHead
+from selectkit.heads.mlp import MlpHead
+from selectkit.heads.rows import Float64s
+
+
+class Head(Protocol):
+    """Maps features (N, D) to logits (N, K)."""
+
+    kind: ClassVar[str]
+
+    def logits(self, features: ArrayLike) -> Float64s:
+        """Return the logits, float64, row by row."""
+        ...
+
+    def to_artifact(self) -> tuple[dict[str, Any], dict[str, Float64s]]:
+        """Return document fields and tensors that `load` reads back."""
+        ...
+
+
+def load(document: Mapping[str, Any], tensors: Tensors) -> LinearHead | MlpHead:
+    """Rebuild the head that a document describes.
+
+    Args:
+        document: The JSON of a head, with `type`, `n_features`, `n_classes` and `training`.
+        tensors: The arrays stored beside it.
+
+    Returns:
+        The head.
+
+    Raises:
+        ArtifactError: If the type is unknown, or a field or a tensor is missing or wrong.
+    """
+    kind = document.get("type")
+    if kind == LinearHead.kind:
+        return LinearHead.from_artifact(document, tensors)
+    if kind == MlpHead.kind:
+        return MlpHead.from_artifact(document, tensors)
+    raise ArtifactError(f"head type {kind!r} is unknown to this release; known: linear, mlp.")
