@@ -107,7 +107,9 @@ def scores(
                 axes.axvline(float(place(np.array(threshold))), color=INK, linewidth=1.3)
         if stretched:
             ticks = [t for t in NINES if edges[0] <= _nines(np.array(t)) <= edges[-1]]
-            panels[1].set_xticks([float(_nines(np.array(t))) for t in ticks], map(str, ticks))
+            panels[1].set_xticks(
+                [float(_nines(np.array(t))) for t in ticks], [f"{t:g}" for t in ticks]
+            )
         panels[1].set_xlabel(
             f"Score: {score}" + (", axis stretched towards 1" if stretched else "")
         )
@@ -179,7 +181,7 @@ def _bars(
 
 def _percent_axis(axes: "Axes", which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(lambda share, _: wording.percent(round(share, 9)))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}{wording.UNIT}")
 
 
 def _count_axis(axes: "Axes") -> None:
@@ -206,9 +208,9 @@ def _target_line(axes: "Axes", limit: float) -> None:
 
 
 def _working_point(axes: "Axes", coverage: float, risk: float) -> None:
-    """The point, its two feet, and its numbers above the axes, where no line can cross them."""
+    """The point, its foot, and its numbers above the axes, where no line can cross them."""
     axes.plot([coverage], [risk], "o", color=INK, markersize=7, clip_on=False, zorder=5)
-    axes.plot([coverage, coverage, 0], [0, risk, risk], color=INK, linewidth=0.7, alpha=0.6)
+    axes.vlines(coverage, 0, risk, color=INK, linewidth=0.8)
     words = f"● {wording.percent(risk)} at {wording.percent(coverage)} decided"
     axes.set_title(words, loc="right", fontsize=10, color=INK, pad=10)
 
@@ -255,10 +257,12 @@ def _heat(axes: "Axes", matrix: Ints) -> None:
 
 
 def _shade(matrix: Ints) -> Floats:
+    """Opacity per cell; at most 0.5 where counts are printed, so they stay readable."""
+    span = 0.38 if len(matrix) <= 12 else 0.8
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     off = share * (1 - np.eye(len(matrix)))
-    shade = 0.15 + 0.75 * np.sqrt(off / max(float(off.max()), 1e-12))
-    return np.asarray(np.where(np.eye(len(matrix)) > 0, 0.15 + 0.75 * share, shade))
+    mistakes = np.sqrt(off / max(float(off.max()), 1e-12))
+    return np.asarray(0.12 + span * np.where(np.eye(len(matrix)) > 0, share, mistakes))
 
 
 def _class_ticks(axes: "Axes", classes: tuple[str, ...]) -> None:
@@ -273,14 +277,5 @@ def _class_ticks(axes: "Axes", classes: tuple[str, ...]) -> None:
 
 
 def _print_counts(axes: "Axes", matrix: Ints) -> None:
-    shade = _shade(matrix)
     for i, j in zip(*np.nonzero(matrix), strict=True):
-        axes.text(
-            j,
-            i,
-            f"{matrix[i, j]:,}",
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            color=PAPER if shade[i, j] > 0.6 else INK,
-        )
+        axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", fontsize=9)

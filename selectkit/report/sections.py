@@ -142,7 +142,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
         *tiles,
         (
             f"Missed {wording.shorten(name, 20)}",
-            *_share(missed, int(positives.sum()), "decided ones"),
+            *_share(missed, int(positives.sum()), "that were decided"),
         ),
     ]
 
@@ -190,7 +190,8 @@ def _cells(estimate: Estimate, rate: bool) -> str:
 def _table(name: str, head: str, rows: str) -> str:
     return (
         f'<div class="scroll panel" role="region" aria-label="{name}" tabindex="0">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<table class="{name.lower()}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -215,7 +216,7 @@ def _reliability(report: RunReport) -> str:
     if report.reliability is None:
         return ""
     caption = (
-        "Black marks: how often the prediction was right. Red: the gap to its probability. "
+        "The marks show how often the prediction was right; red is the gap to its probability. "
         + wording.calibration_error(report.reliability)
     )
     return _figure("Reliability", text(caption), draw.reliability(report.reliability))

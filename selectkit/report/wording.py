@@ -49,6 +49,7 @@ METRICS: dict[str, tuple[str, str, bool]] = {
         False,
     ),
 }
+UNIT = "\u00a0%"  # the space must not break
 PROMISES = {
     "pac": "Certified",
     "expectation": "Holds on average",
@@ -78,15 +79,19 @@ def percent(value: float) -> str:
         return "–"
     hundred = 100 * value
     if abs(hundred - round(hundred)) < 1e-9:
-        return f"{round(hundred)} %"
-    return f"{hundred:.2f} %" if abs(hundred) < 9.95 else f"{hundred:.1f} %"
+        return f"{round(hundred)}{UNIT}"
+    return f"{hundred:.2f}{UNIT}" if abs(hundred) < 9.95 else f"{hundred:.1f}{UNIT}"
 
 
 def number(value: float) -> str:
-    """Return a plain number with four significant digits; a dash for NaN."""
+    """Return a plain number as text, for instance "0.9012", "0.0127", "3"; a dash for NaN."""
     if isnan(value):
         return "–"
-    return f"{value:.4g}" if isfinite(value) else str(value).replace("inf", "∞")
+    if not isfinite(value):
+        return "∞" if value > 0 else "-∞"
+    if value == round(value):
+        return f"{round(value):,}"
+    return f"{value:.4f}" if abs(value) >= 0.1 else f"{value:#.3g}"
 
 
 def interval(estimate: Estimate, rate: bool) -> str:
@@ -95,7 +100,7 @@ def interval(estimate: Estimate, rate: bool) -> str:
     if isnan(low) or isnan(high):
         return "–"
     if rate:
-        return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+        return f"{percent(low).removesuffix(UNIT)} to {percent(high)}"
     return f"{number(low)} to {number(high)}"
 
 
