@@ -278,12 +278,13 @@ def _thumb(thumb: Thumbnail) -> str:
         picture = f'<img src="data:{_media_type(thumb)};base64,{data}" alt="{alt}">'
     tone = "right" if thumb.label == thumb.prediction else "said"
     note = f'<span class="id">{text(thumb.note)}</span>' if thumb.note else ""
+    name = text(wording.shorten(thumb.id, 48))
     return (
         f'<figure class="panel">{picture}<figcaption>'
         f"<b>{text(thumb.label)}</b>, predicted "
         f'<span class="{tone}">{text(thumb.prediction)}</span> '
         f"at {number(thumb.confidence)}{note}"
-        f'<span class="id" title="{text(thumb.id)}">{text(wording.shorten(thumb.id, 48))}</span>'
+        f'<span class="id" title="{text(thumb.id)}">{name.replace("/", "/<wbr>")}</span>'
         "</figcaption></figure>"
     )
 
