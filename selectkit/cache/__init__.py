@@ -1,0 +1,28 @@
+"""The feature store: images once, numbers ever after.
+
+Plain Zarr v3, readable by any Zarr reader, laid out so that a local store can be memory-mapped.
+"""
+
+from selectkit.cache.index import Index, IndexPart
+from selectkit.cache.info import StoreInfo, ViewSummary
+from selectkit.cache.reading import Features
+from selectkit.cache.sharded import ShardedArray
+from selectkit.cache.splits import SPLITS, SplitScheme
+from selectkit.cache.store import FeatureStore
+from selectkit.cache.verify import Problem
+from selectkit.cache.views import HeadInfo, ViewInfo
+
+__all__ = [
+    "SPLITS",
+    "FeatureStore",
+    "Features",
+    "HeadInfo",
+    "Index",
+    "IndexPart",
+    "Problem",
+    "ShardedArray",
+    "SplitScheme",
+    "StoreInfo",
+    "ViewInfo",
+    "ViewSummary",
+]

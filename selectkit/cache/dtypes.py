@@ -1,0 +1,100 @@
+"""The three ways a number is stored, and the bytes of a chunk.
+
+bfloat16 is the upper half of a float32, rounded to nearest even; NumPy has no such type, so it is
+stored as uint16 and returned as float32.
+"""
+
+from collections.abc import Mapping
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import Floats
+from selectkit.errors import CacheError, ConfigError
+
+_STORED: Mapping[str, str] = {"float16": "<f2", "float32": "<f4", "bfloat16": "<u2"}
+_LARGEST = {
+    "float16": 65504.0,
+    "float32": float(np.finfo(np.float32).max),
+    "bfloat16": float.fromhex("0x1.fep127"),
+}
+_QUIET_NAN = 0x7FC0
+
+
+def checked_dtype(name: str) -> str:
+    """Return the name of a stored dtype.
+
+    Args:
+        name: "float16", "float32" or "bfloat16".
+
+    Returns:
+        The name itself.
+
+    Raises:
+        ConfigError: If it is another.
+    """
+    if name not in _STORED:
+        raise ConfigError(f"dtype {name!r} cannot be stored: use one of {', '.join(_STORED)}.")
+    return name
+
+
+def stored_dtype(name: str) -> np.dtype[np.generic]:
+    """Return the NumPy dtype of the bytes on disk, little-endian."""
+    return np.dtype(_STORED[name])
+
+
+def encode(values: Floats, dtype: str, what: str) -> npt.NDArray[np.generic]:
+    """Return values as they are stored.
+
+    Args:
+        values: Shape (M, D), any float dtype. NaN stays NaN.
+        dtype: Name of the stored dtype.
+        what: Which array this is; used in the message.
+
+    Returns:
+        Shape (M, D), the dtype on disk, C order.
+
+    Raises:
+        CacheError: If a value is infinite or beyond the largest number of the dtype.
+    """
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    if largest > _LARGEST[dtype]:
+        wider = [d for d in ("float32", "bfloat16") if _LARGEST[d] >= largest]
+        raise CacheError(
+            f"{what} holds values up to {largest:.6g}, but {dtype} ends at {_LARGEST[dtype]:.6g}: "
+            + (f"store them as {' or '.join(wider)}." if wider else "no stored dtype holds them.")
+        )
+    if dtype != "bfloat16":
+        return np.ascontiguousarray(values, dtype=_STORED[dtype])
+    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    return np.where(np.isnan(values), _QUIET_NAN, rounded).astype("<u2")
+
+
+def decode(stored: npt.NDArray[np.generic], dtype: str) -> Floats:
+    """Return what `encode` was given, up to rounding: float16 or float32 (also for bfloat16)."""
+    if dtype != "bfloat16":
+        return np.asarray(stored, dtype=np.dtype(dtype))
+    return (stored.astype("<u4") << 16).view("<f4")
+
+
+def chunk_bytes(stored: npt.NDArray[np.generic], chunk_rows: int) -> bytes:
+    """Return a Zarr chunk file: the rows, NaN rows up to `chunk_rows`, then their CRC-32C.
+
+    Args:
+        stored: Shape (M, D), M <= chunk_rows, as `encode` returns it.
+        chunk_rows: Rows of a whole chunk.
+
+    Returns:
+        The bytes of the file.
+    """
+    fill = _QUIET_NAN if stored.dtype.kind == "u" else np.nan
+    padding = np.full((chunk_rows - len(stored), stored.shape[1]), fill, dtype=stored.dtype)
+    raw = stored.tobytes() + padding.tobytes()
+    return raw + int(google_crc32c.value(raw)).to_bytes(4, "little")
+
+
+def chunk_size(chunk_rows: int, dim: int, dtype: str) -> int:
+    """Return the size of a chunk file in bytes."""
+    return chunk_rows * dim * stored_dtype(dtype).itemsize + 4

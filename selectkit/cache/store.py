@@ -1,0 +1,509 @@
+"""`FeatureStore`: rows, views and logits on disk, written by shard, read by memory map.
+
+The store knows no method and decodes no image. Layout: `selectkit.cache.layout`; how a write
+becomes visible: `selectkit.cache.ledger`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from selectkit.arrays import Floats
+from selectkit.cache import dtypes, layout, ledger, manifest, reading
+from selectkit.cache import index as index_
+from selectkit.cache.index import Index, IndexPart
+from selectkit.cache.info import StoreInfo, summary
+from selectkit.cache.lock import WriteLock
+from selectkit.cache.reading import Features
+from selectkit.cache.sharded import ShardedArray
+from selectkit.cache.splits import SplitScheme
+from selectkit.cache.verify import Problem, leftovers, verify
+from selectkit.cache.views import HeadInfo, ViewInfo
+from selectkit.errors import CacheError, ConfigError, DataError
+
+
+class FeatureStore:
+    """One store on disk. Make it with `create` or `open`; any number of readers, one writer.
+
+    Attributes:
+        path: Where it lies.
+    """
+
+    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self._manifest = document
+        self._lock = WriteLock(path)
+        self._index: tuple[dict[int, ledger.Commit], Index] | None = None
+        self._checked: set[tuple[str, ledger.Stamp]] = set()
+
+    @classmethod
+    def create(
+        cls, path: str | Path, *, source: Mapping[str, Any], rows: int, rows_per_shard: int = 4096
+    ) -> Self:
+        """Make an empty store.
+
+        Args:
+            path: A folder that does not exist or is empty; by custom its name ends in ".zarr".
+            source: Where the rows come from, as JSON values; kept as it is.
+            rows: Rows planned (N >= 1); `grow` raises it later.
+            rows_per_shard: Rows written, committed and checked together; fixed for ever.
+
+        Returns:
+            The store, with the default split scheme.
+
+        Raises:
+            CacheError: If the folder is in use or cannot be written.
+            ConfigError: If a number is below 1.
+        """
+        root = Path(path)
+        if rows < 1 or rows_per_shard < 1:
+            raise ConfigError(
+                f"a store needs rows >= 1 and rows_per_shard >= 1, got {rows} and {rows_per_shard}."
+            )
+        manifest.claim(root)
+        store = cls(root, {})
+        with store._lock.held():
+            for name in ("index", "commits", "views"):
+                (root / name).mkdir(exist_ok=True)
+            layout.write_zarr(root / "views", layout.group_document())
+            SplitScheme().save(root / "splits.json")
+            store._manifest = manifest.write(root, rows, rows_per_shard, source)
+        return store
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open an existing store.
+
+        Args:
+            path: Its folder.
+
+        Returns:
+            The store.
+
+        Raises:
+            CacheError: If there is none, or its manifest is damaged or of an unknown version.
+        """
+        return cls(Path(path), manifest.read(Path(path)))
+
+    @property
+    def rows(self) -> int:
+        """N, the rows planned."""
+        return int(self._manifest["rows"])
+
+    @property
+    def rows_per_shard(self) -> int:
+        """R, the rows of every shard but the last."""
+        return int(self._manifest["rows_per_shard"])
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards that N rows need."""
+        return -(-self.rows // self.rows_per_shard)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What the writer said about where the rows come from."""
+        return dict(self._manifest["source"])
+
+    def shard_rows(self, shard: int) -> range:
+        """Return the row numbers of a shard.
+
+        Args:
+            shard: In [0, n_shards).
+
+        Returns:
+            The row numbers.
+
+        Raises:
+            ConfigError: If there is no such shard.
+        """
+        if not 0 <= shard < self.n_shards:
+            raise ConfigError(
+                f"shard {shard} is outside the {self.n_shards} shards of {self.path}."
+            )
+        first = shard * self.rows_per_shard
+        return range(first, min(first + self.rows_per_shard, self.rows))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer for as long as the block lasts; every write does this on its own too.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            CacheError: If another process, or another handle in this one, is writing the store.
+        """
+        with self._lock.held() as outermost:
+            if outermost:
+                self._manifest = manifest.read(self.path)
+                folders = [self.path, self.path / "index", self.path / "views"]
+                folders += [
+                    p for name in ("views", "commits") for p in layout.folders(self.path / name)
+                ]
+                for folder in folders:
+                    layout.clean(folder)
+            yield
+
+    def grow(self, rows: int, source: Mapping[str, Any] | None = None) -> None:
+        """Plan more rows; a last shard that was not full is then to be written again, whole.
+
+        Args:
+            rows: The new N, not below the present one.
+            source: The new description, None = as before.
+
+        Raises:
+            ConfigError: If rows would be taken away.
+        """
+        with self.writing():
+            if rows < self.rows:
+                raise ConfigError(f"{self.path} has {self.rows} rows; it cannot shrink to {rows}.")
+            for view in self.views():
+                for name, (dim, dtype) in self.view(view).features.items():
+                    folder = self.path / layout.feature_folder(view, name)
+                    document = layout.array_document((rows, dim), self.rows_per_shard, dtype)
+                    layout.write_zarr(folder, document)
+                for head, info in self.heads(view).items():
+                    folder = self.path / layout.logits_folder(view, head)
+                    layout.write_zarr(folder, info.document(rows, self.rows_per_shard))
+            source = self.source if source is None else source
+            self._manifest = manifest.write(self.path, rows, self.rows_per_shard, source)
+
+    def commits(self, scope: str) -> dict[int, ledger.Commit]:
+        """Return the commit of every shard that exists for readers.
+
+        Args:
+            scope: "index", "<view>" or "<view>.logits.<head>".
+
+        Returns:
+            Commits by shard, ascending. Shards of a view whose images the index no longer lists
+            are left out: they have to be extracted again.
+
+        Raises:
+            CacheError: If a commit is damaged.
+        """
+        read = (
+            (shard, ledger.read(self.path, scope, shard))
+            for shard in ledger.shards(self.path, scope)
+        )
+        found = {shard: commit for shard, commit in read if commit is not None}
+        if scope == "index" or not found:
+            return found
+        index = self.commits("index")
+        return {
+            shard: commit
+            for shard, commit in found.items()
+            if shard in index and self._same_images(shard, commit, index[shard])
+        }
+
+    def committed(self, scope: str = "index") -> dict[int, int]:
+        """Return the rows of every committed shard; arguments and errors as for `commits`."""
+        return {shard: commit.rows for shard, commit in self.commits(scope).items()}
+
+    def write_index(self, shard: int, part: IndexPart) -> None:
+        """Write and commit the index of a whole shard.
+
+        Args:
+            shard: In [0, n_shards).
+            part: One entry per row of the shard.
+
+        Raises:
+            DataError: If a column has a wrong length or value.
+        """
+        with self.writing():
+            rows = len(self.shard_rows(shard))
+            part.check(rows)
+            files = {layout.index_path(shard): index_.to_parquet(part)}
+            images = index_.images_hash(part, rows)
+            ledger.publish(self.path, "index", shard, rows, images, files)
+
+    def index(self) -> Index:
+        """Return all committed rows of the index; read again only when a commit changed.
+
+        Returns:
+            The index.
+
+        Raises:
+            CacheError: If a commit or a part is damaged.
+        """
+        commits = self.commits("index")
+        if self._index is None or self._index[0] != commits:
+            self._index = commits, self._read_index(commits)
+        return self._index[1]
+
+    def create_view(
+        self,
+        view: str,
+        *,
+        fingerprint: Mapping[str, Any],
+        features: Mapping[str, tuple[int, str]],
+        drift: Mapping[str, Any] | None = None,
+    ) -> ViewInfo:
+        """Make a view, or open it when it was made with the same fingerprint and features.
+
+        Args:
+            view: Its name.
+            fingerprint: Everything that must be equal for rows to be comparable, as JSON values.
+            features: (D, dtype) by array name; dtype is "float16", "float32" or "bfloat16".
+            drift: Reference numbers to recognise a machine that computes something else; kept from
+                the first call and never compared for equality.
+
+        Returns:
+            What the view holds.
+
+        Raises:
+            CacheError: If the view exists and differs; every difference is named with both values.
+            ConfigError: If a name, a dimension or a dtype is not usable.
+        """
+        wanted = ViewInfo.of(view, fingerprint, features, drift)
+        with self.writing():
+            if view in self.views():
+                self.view(view).require_equal(wanted, self.path)
+                return self.view(view)
+            folder = self.path / "views" / view
+            for name, (dim, dtype) in wanted.features.items():
+                document = layout.array_document((self.rows, dim), self.rows_per_shard, dtype)
+                layout.write_zarr(folder / "features" / name, document)
+            for name in ("features", "logits"):
+                layout.write_zarr(folder / name, layout.group_document())
+            layout.write_zarr(folder, wanted.document())
+        return wanted
+
+    def views(self) -> tuple[str, ...]:
+        """Return the names of the views, sorted."""
+        return tuple(
+            p.name for p in layout.folders(self.path / "views") if (p / "zarr.json").is_file()
+        )
+
+    def view(self, view: str) -> ViewInfo:
+        """Return what a view holds.
+
+        Args:
+            view: Its name.
+
+        Returns:
+            Fingerprint, features and hash.
+
+        Raises:
+            CacheError: If there is no such view or its manifest is damaged.
+        """
+        if view not in self.views():
+            known = ", ".join(self.views()) or "none yet"
+            raise CacheError(f"{self.path} has no view {view!r}; it has: {known}.")
+        return ViewInfo.read(self.path, view)
+
+    def write_features(self, view: str, shard: int, arrays: Mapping[str, Floats]) -> None:
+        """Write and commit the features of a whole shard; its index must be committed before.
+
+        Args:
+            view: Name of the view.
+            shard: In [0, n_shards).
+            arrays: Shape (M, D) for every feature of the view, M the rows of the shard. Rows that
+                could not be computed are NaN.
+
+        Raises:
+            CacheError: If the index of the shard is missing, or a value is too large for the dtype.
+            DataError: If the names or shapes are not those of the view.
+        """
+        with self.writing():
+            features = self.view(view).features
+            rows = len(self.shard_rows(shard))
+            if set(arrays) != set(features):
+                raise DataError(
+                    f"view {view!r} holds {', '.join(sorted(features))}; "
+                    f"got {', '.join(sorted(arrays)) or 'nothing'}."
+                )
+            images = self._images(shard, rows)
+            files: dict[str, bytes] = {}
+            for name, (dim, dtype) in sorted(features.items()):
+                what = f"feature {name!r} of shard {shard} of view {view!r}"
+                if arrays[name].shape != (rows, dim):
+                    raise DataError(
+                        f"{what} must have shape {(rows, dim)}, got {arrays[name].shape}."
+                    )
+                path = layout.chunk_path(layout.feature_folder(view, name), shard)
+                stored = dtypes.encode(arrays[name], dtype, what)
+                files[path] = dtypes.chunk_bytes(stored, self.rows_per_shard)
+            ledger.publish(self.path, view, shard, rows, images, files)
+
+    def array(self, view: str, name: str) -> ShardedArray:
+        """Return a feature array for reading; what is committed now is what it holds.
+
+        Args:
+            view: Name of the view.
+            name: Name of the feature.
+
+        Returns:
+            The array, shape (N, D).
+
+        Raises:
+            CacheError: If it does not exist, or a committed file is missing or of a wrong size.
+        """
+        features = self.view(view).features
+        if name not in features:
+            raise CacheError(
+                f"view {view!r} of {self.path} has no feature {name!r}; "
+                f"it has: {', '.join(sorted(features))}."
+            )
+        dim, dtype = features[name]
+        return self._array(layout.feature_folder(view, name), dim, dtype, view)
+
+    def write_logits(
+        self, view: str, head: str, logits: Floats, *, classes: Sequence[str], head_hash: str
+    ) -> None:
+        """Write a head's logits beside the features; replaces those of an earlier head.
+
+        Args:
+            view: Name of the view.
+            head: Name of the head.
+            logits: Shape (N, K), row i of it for row i of the store. Rows of failed images and of
+                shards without features are not read; they become NaN.
+            classes: K label names.
+            head_hash: Content hash of the head.
+
+        Raises:
+            DataError: If the shape is wrong or the logits of a row with features are not finite.
+        """
+        layout.checked_name(head, "head")
+        info = HeadInfo(tuple(classes), head_hash)
+        with self.writing():
+            self.view(view)
+            if logits.shape != (self.rows, len(info.classes)):
+                raise DataError(
+                    f"logits must have shape {(self.rows, len(info.classes))} (rows of the store, "
+                    f"classes), got {logits.shape}."
+                )
+            scope = layout.logits_scope(view, head)
+            values = self._known_rows(logits)
+            if self.heads(view).get(head) != info:
+                ledger.withdraw(self.path, scope)
+            folder = layout.logits_folder(view, head)
+            layout.write_zarr(self.path / folder, info.document(self.rows, self.rows_per_shard))
+            for shard, commit in self.commits(view).items():
+                first = shard * self.rows_per_shard
+                stored = dtypes.encode(values[first : first + commit.rows], "float32", "logits")
+                path = layout.chunk_path(folder, shard)
+                files = {path: dtypes.chunk_bytes(stored, self.rows_per_shard)}
+                ledger.publish(self.path, scope, shard, commit.rows, commit.images, files)
+
+    def heads(self, view: str) -> dict[str, HeadInfo]:
+        """Return classes and hash of every head whose logits a view holds, by name."""
+        folders = layout.folders(self.path / "views" / view / "logits")
+        names = [p.name for p in folders if (p / "zarr.json").is_file()]
+        return {name: HeadInfo.read(self.path, view, name) for name in names}
+
+    def logits(self, view: str, head: str) -> ShardedArray:
+        """Return a head's logits for reading.
+
+        Args:
+            view: Name of the view.
+            head: Name of the head.
+
+        Returns:
+            The array, shape (N, K), float32; NaN in the rows of failed images.
+
+        Raises:
+            CacheError: If there are none, or a committed file is missing or of a wrong size.
+        """
+        self.view(view)
+        heads = self.heads(view)
+        if head not in heads:
+            raise CacheError(
+                f"view {view!r} of {self.path} has no logits of {head!r}; "
+                f"it has: {', '.join(sorted(heads)) or 'none yet, run `selectkit fit`'}."
+            )
+        folder, scope = layout.logits_folder(view, head), layout.logits_scope(view, head)
+        return self._array(folder, len(heads[head].classes), "float32", scope)
+
+    @property
+    def splits(self) -> SplitScheme:
+        """How rows are assigned to splits."""
+        return SplitScheme.load(self.path / "splits.json")
+
+    def set_splits(self, scheme: SplitScheme) -> None:
+        """Assign rows to splits by another scheme; earlier fingerprints no longer match then."""
+        with self.writing():
+            scheme.save(self.path / "splits.json")
+
+    def duplicates_across_splits(self) -> int:
+        """Return how many distinct images lie in more than one split, by way of several groups."""
+        index = self.index()
+        pairs = set(zip(index.content_hash, self.splits.assign(index.key), strict=True))
+        splits = Counter(digest for digest, split in pairs if digest and split)
+        return sum(n > 1 for n in splits.values())
+
+    def read(
+        self, view: str, split: str | None, *, feature: str = "cls", labelled: bool = True
+    ) -> Features:
+        """Return the features of one split, checked.
+
+        Args:
+            view: Name of the view.
+            split: "train", "val_select", "val_calib", "val_test", or None for all rows.
+            feature: Name of a feature, or "cat" for cls and patch_mean side by side.
+            labelled: Leave out rows without a label.
+
+        Returns:
+            Rows that are committed, whose image was read, in ascending order.
+
+        Raises:
+            CacheError: If a file is missing or damaged.
+            ConfigError: If there is no such split.
+            DataError: If the features of a row are not finite; its id is named.
+        """
+        return reading.read(self, view, split, feature=feature, labelled=labelled)
+
+    def info(self) -> StoreInfo:
+        """Return what the store holds, in numbers."""
+        return summary(self)
+
+    def verify(self) -> list[Problem]:
+        """Return everything that is wrong with the store; every committed byte is read."""
+        return verify(self)
+
+    def leftovers(self) -> list[Problem]:
+        """Return files that nothing refers to, left by an interrupted writer: harmless."""
+        return leftovers(self)
+
+    def _array(self, folder: str, dim: int, dtype: str, scope: str) -> ShardedArray:
+        layout.read_zarr(self.path / folder)
+        shape, commits = (self.rows, dim), self.commits(scope)
+        return ShardedArray(
+            self.path, folder, shape, self.rows_per_shard, dtype, commits, self._checked
+        )
+
+    def _read_index(self, commits: Mapping[int, ledger.Commit]) -> Index:
+        parts, rows = {}, {}
+        for shard, commit in commits.items():
+            path = layout.index_path(shard)
+            parts[path] = ledger.read_file(self.path, path, commit.files[path])
+            rows[path] = commit.rows
+        return index_.from_parquet(parts, rows, [k * self.rows_per_shard for k in commits])
+
+    def _same_images(self, shard: int, commit: ledger.Commit, index: ledger.Commit) -> bool:
+        """Whether the index still lists the images that a commit's rows came from."""
+        if commit.rows >= index.rows:
+            return commit.rows == index.rows and commit.images == index.images
+        return index_.images_hash(self._read_index({shard: index}), commit.rows) == commit.images
+
+    def _images(self, shard: int, rows: int) -> str:
+        index = ledger.read(self.path, "index", shard)
+        if index is None or index.rows < rows:
+            raise CacheError(
+                f"the index of shard {shard} of {self.path} is not committed for {rows} rows: "
+                "write it before the features."
+            )
+        return index.images
+
+    def _known_rows(self, logits: Floats) -> Floats:
+        """The logits with NaN in all rows but those whose image could be read."""
+        index = self.index()
+        rows = index.row[index.ok]
+        values = np.full(logits.shape, np.nan, dtype=np.float32)
+        values[rows] = logits[rows]
+        return values

@@ -1,0 +1,172 @@
+"""Reading every committed byte of a store, and saying all that is wrong with it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from selectkit.cache import dtypes, index, layout, ledger, manifest
+from selectkit.cache.splits import SplitScheme
+from selectkit.cache.views import HeadInfo
+from selectkit.errors import CacheError
+
+if TYPE_CHECKING:
+    from selectkit.cache.store import FeatureStore
+
+_AGAIN = "Delete its commit {} to have the shard extracted again."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something found in a store: the file, relative to the store, and what about it."""
+
+    path: str
+    what: str
+
+
+def verify(store: "FeatureStore") -> list[Problem]:
+    """Return everything that is wrong; see `FeatureStore.verify`."""
+    heads: dict[str, dict[str, int]] = {}
+    found = [*_metadata(store, heads)]
+    scopes = {"index": {}, **heads}
+    for folder in layout.folders(store.path / "commits"):
+        if folder.name not in scopes:
+            found.append(Problem(f"commits/{folder.name}", "belongs to no readable view or head."))
+            continue
+        for shard in ledger.shards(store.path, folder.name):
+            found.extend(_shard(store, folder.name, shard, scopes[folder.name]))
+    return found + ([] if found else [*_repeated_ids(store)])
+
+
+def leftovers(store: "FeatureStore") -> list[Problem]:
+    """Return files that nothing refers to; see `FeatureStore.leftovers`."""
+    root = store.path
+    known = {".lock", "splits.json"}
+    found = []
+    for scope in (folder.name for folder in layout.folders(root / "commits")):
+        current = store.commits(scope)
+        for shard in ledger.shards(root, scope):
+            path = layout.commit_path(scope, shard)
+            commit = ledger.read(root, scope, shard)
+            known.update([path, *(commit.files if commit else ())])
+            if shard not in current:
+                what = "its images are not those of the index: it has to be extracted again."
+                found.append(Problem(path, what))
+    files = (p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    unknown = [p for p in files if p not in known and p.rpartition("/")[2] != "zarr.json"]
+    what = "no commit refers to it: an interrupted writer left it."
+    return found + [Problem(path, what) for path in sorted(unknown)]
+
+
+def _metadata(store: "FeatureStore", files: dict[str, dict[str, int]]) -> Iterator[Problem]:
+    """Check manifest, splits and zarr.json files; collect chunk sizes by folder of each scope."""
+    root = store.path
+    yield from _attempt("zarr.json", lambda: manifest.read(root))
+    yield from _attempt("splits.json", lambda: SplitScheme.load(root / "splits.json"))
+    yield from _document(store, "views", layout.group_document())
+    for view in store.views():
+        place = f"views/{view}"
+        try:
+            features = store.view(view).features
+        except CacheError as error:
+            yield Problem(f"{place}/zarr.json", str(error))
+            continue
+        files[view] = {}
+        for name, (dim, dtype) in features.items():
+            folder = layout.feature_folder(view, name)
+            files[view][folder] = dtypes.chunk_size(store.rows_per_shard, dim, dtype)
+            expected = layout.array_document((store.rows, dim), store.rows_per_shard, dtype)
+            yield from _document(store, folder, expected)
+        for name in ("features", "logits"):
+            yield from _document(store, f"{place}/{name}", layout.group_document())
+        yield from _heads(store, view, files)
+
+
+def _heads(store: "FeatureStore", view: str, files: dict[str, dict[str, int]]) -> Iterator[Problem]:
+    for path in layout.folders(store.path / "views" / view / "logits"):
+        folder = layout.logits_folder(view, path.name)
+        try:
+            head = HeadInfo.read(store.path, view, path.name)
+        except CacheError as error:
+            yield Problem(f"{folder}/zarr.json", str(error))
+            continue
+        size = dtypes.chunk_size(store.rows_per_shard, len(head.classes), "float32")
+        files[layout.logits_scope(view, path.name)] = {folder: size}
+        yield from _document(store, folder, head.document(store.rows, store.rows_per_shard))
+
+
+def _attempt(path: str, read: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        read()
+    except CacheError as error:
+        yield Problem(path, str(error))
+
+
+def _document(store: "FeatureStore", folder: str, expected: Mapping[str, Any]) -> Iterator[Problem]:
+    """A zarr.json must be the one this store writes; an interrupted `grow` may leave more rows."""
+    path = f"{folder}/zarr.json"
+    try:
+        found = layout.read_zarr(store.path / folder)
+    except CacheError as error:
+        yield Problem(path, str(error))
+        return
+    if "shape" in expected and found.get("shape", [0])[0] >= expected["shape"][0]:
+        expected = layout.with_rows(expected, found["shape"][0])
+    if found != expected:
+        yield Problem(path, "does not describe the array or group that the manifests name.")
+
+
+def _shard(
+    store: "FeatureStore", scope: str, shard: int, folders: Mapping[str, int]
+) -> Iterator[Problem]:
+    path = layout.commit_path(scope, shard)
+    try:
+        manifest.validate(ledger.read_document(store.path / path), store.path / path)
+        commit = ledger.read(store.path, scope, shard)
+    except CacheError as error:
+        yield Problem(path, str(error))
+        return
+    expected = {layout.chunk_path(folder, shard): size for folder, size in folders.items()}
+    if commit is None or set(commit.files) != set(expected or [layout.index_path(shard)]):
+        yield Problem(path, "names other files than the shard consists of.")
+        return
+    if shard >= store.n_shards or commit.rows > len(store.shard_rows(shard)):
+        yield Problem(path, f"has {commit.rows} rows, more than the manifest plans.")
+    for file, stamp in commit.files.items():
+        yield from _file(store, file, stamp, expected.get(file, stamp.size), path)
+    if scope == "index":
+        yield from _attempt(layout.index_path(shard), lambda: _index_part(store, shard, commit))
+
+
+def _file(
+    store: "FeatureStore", file: str, stamp: ledger.Stamp, size: int, commit: str
+) -> Iterator[Problem]:
+    try:
+        data = (store.path / file).read_bytes()
+    except OSError:
+        yield Problem(file, "is missing. " + _AGAIN.format(commit))
+        return
+    if not len(data) == stamp.size == size:
+        what = f"has {len(data)} bytes instead of {size}. "
+        yield Problem(file, what + _AGAIN.format(commit))
+    elif ledger.Stamp.of(file, data) != stamp or (
+        ledger.is_chunk(file) and f"{int.from_bytes(data[-4:], 'little'):08x}" != stamp.crc32c
+    ):
+        yield Problem(file, "is damaged: its checksum does not match. " + _AGAIN.format(commit))
+
+
+def _index_part(store: "FeatureStore", shard: int, commit: ledger.Commit) -> None:
+    path = layout.index_path(shard)
+    data = ledger.read_file(store.path, path, commit.files[path])
+    part = index.from_parquet({path: data}, {path: commit.rows}, [0])
+    if index.images_hash(part, commit.rows) != commit.images:
+        raise CacheError("lists other images than its commit.")
+
+
+def _repeated_ids(store: "FeatureStore") -> Iterator[Problem]:
+    counts = Counter(store.index().id)
+    repeated = [name for name, n in counts.items() if n > 1]
+    if repeated:
+        yield Problem(
+            "index", f"{len(repeated)} ids are there twice, for instance {repeated[0]!r}."
+        )
