@@ -11,16 +11,24 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from selectkit.extract.backbones import ALIASES, Backbone, load_backbone
+from selectkit.extract.decode import DECODER_POLICY, UndecodableImageError, decode
+from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source, open_source, reopen
 
 __all__ = [
     "ALIASES",
+    "DECODER_POLICY",
     "Backbone",
+    "ExtractionSummary",
     "Preprocessing",
+    "Progress",
     "Record",
     "Source",
+    "UndecodableImageError",
+    "decode",
+    "extract",
     "load_backbone",
     "open_source",
     "reopen",

@@ -1,0 +1,257 @@
+"""Bytes to an RGB image, the same on every machine, or a short reason why not.
+
+The same photo gives different features when a reader ignores its orientation or saturates its
+16 bits, so every such choice is made here, explicitly, and `decoder_policy` puts it, with the
+reader's version, into the fingerprint of a view.
+"""
+
+import io
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from selectkit.errors import DataError
+from selectkit.extract.preprocess import MAX_ASPECT_RATIO
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 178_956_970  # Pillow refuses above; a constant here, whatever others set there
+
+DECODER_POLICY: dict[str, str] = {
+    "orientation": "exif applied; unreadable exif = upright",
+    "16-bit": "high byte",
+    "alpha": "over white",  # transparent drawings are made for pages; on black, ink would vanish
+    "cmyk": "pillow convert, no colour profile",
+    "frames": "first",
+    "truncated": "refused",
+    "float": "refused",
+}
+
+REASONS = (
+    "corrupt",
+    "empty",
+    "not-an-image",
+    "too-large",
+    "truncated",
+    "unreadable",
+    "unsupported",
+    "zero-area",
+)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_MAGIC = (_PNG, _JPEG, b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+
+class UndecodableImageError(DataError):
+    """An image that cannot be used.
+
+    Attributes:
+        reason: One of `REASONS`; stable, fit for counting.
+        detail: More, for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Say why, in short and in full."""
+        super().__init__(f"image cannot be used ({reason}): {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def decoder_policy() -> dict[str, str]:
+    """Return `DECODER_POLICY` with the reader and its version."""
+    return {"reader": "pillow", "version": version("pillow"), **DECODER_POLICY}
+
+
+def decode(data: bytes) -> "Image":
+    """Decode one image file.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        The first frame, mode RGB, upright, at most `MAX_PIXELS` pixels, sides of at most a ratio
+        of 100.
+
+    Raises:
+        UndecodableImageError: With the reason.
+    """
+    if not data:
+        raise UndecodableImageError("empty", "the file has no bytes.")
+    _refuse_early(data)
+    with quiet_pillow():
+        image = _open(data)
+        _refuse_size(image)
+        _load(image, data)
+        try:
+            return _to_rgb(_upright(image))
+        except (ValueError, OSError) as error:
+            raise UndecodableImageError("unsupported", f"mode {image.mode}: {error}") from None
+
+
+class _Quiet:
+    """Counts its users, so that threads may overlap: the first mutes, the last restores."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._users = 0
+        self._filters = warnings.catch_warnings()
+
+    def enter(self) -> None:
+        with self._guard:
+            if self._users == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._guard:
+            self._users -= 1
+            if self._users == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Mute Pillow's warnings; every problem is an `UndecodableImageError` instead.
+
+    Filters are process-wide. The engine holds this around its whole run, in the main thread.
+
+    Yields:
+        Nothing.
+    """
+    _QUIET.enter()
+    try:
+        yield
+    finally:
+        _QUIET.leave()
+
+
+def _refuse_early(data: bytes) -> None:
+    """What Pillow calls unidentified although the header says more."""
+    size: tuple[int, ...] = ()
+    if data.startswith(_PNG) and len(data) >= 24:
+        size = struct.unpack(">II", data[16:24])
+    elif data.startswith((b"GIF87a", b"GIF89a")) and len(data) >= 10:
+        size = struct.unpack("<HH", data[6:10])
+    if 0 in size:
+        raise UndecodableImageError("zero-area", f"the header says {size[0]} x {size[1]} pixels.")
+
+
+def _open(data: bytes) -> "Image":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise UndecodableImageError("too-large", str(error)) from None
+    except UnidentifiedImageError:
+        if not data.startswith(_MAGIC):
+            detail = f"no known format starts with {data[:8]!r}."
+            raise UndecodableImageError("not-an-image", detail) from None
+        raise _broken(data, "the header is damaged or ends early.") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # plugins raise whatever their parser trips over
+        raise _broken(data, str(error)) from None
+
+
+def _refuse_size(image: "Image") -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise UndecodableImageError("zero-area", f"it has {width} x {height} pixels.")
+    if width * height > MAX_PIXELS:
+        raise UndecodableImageError(
+            "too-large", f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all."
+        )
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise UndecodableImageError(
+            "unsupported",
+            f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other.",
+        )
+
+
+def _load(image: "Image", data: bytes) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # plugins raise whatever their decoder trips over
+        raise _broken(data, str(error)) from None
+    if _ends_early(data):
+        raise UndecodableImageError("truncated", "the file's end marker is missing.")
+
+
+def _broken(data: bytes, detail: str) -> UndecodableImageError:
+    early = _ends_early(data)
+    if early is None:
+        early = "truncated" in detail.lower() or "ends early" in detail
+    return UndecodableImageError("truncated" if early else "corrupt", detail)
+
+
+def _ends_early(data: bytes) -> bool | None:
+    """Whether the end marker is missing; None for formats without one."""
+    if data.startswith(_PNG):
+        return b"IEND" not in data
+    if data.startswith(b"RIFF"):
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if data.startswith(_JPEG):
+        scan = _first_scan(data)
+        return scan is None or b"\xff\xd9" not in data[scan:]
+    return None
+
+
+def _first_scan(data: bytes) -> int | None:
+    """Where the first scan of a JPEG starts; the end markers of thumbnails lie before it."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xDA:
+            return at
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF raises anything; the pixels are fine
+        return image
+
+
+def _to_rgb(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return _from_16_bit(image).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range. Save as 8 or 16 bits.")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        page = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(page, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: "Image") -> "Image":
+    import numpy as np
+    from PIL import Image
+
+    values: Any = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("32-bit pixels have no fixed range. Save as 8 or 16 bits.")
+    return Image.fromarray((values >> 8).astype(np.uint8))
