@@ -8,7 +8,7 @@ smoothed targets, which are finite even when the classes can be separated.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log
+from math import inf, isfinite, log
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -105,8 +105,24 @@ class Platt:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> Self:
-        """Rebuild from `to_dict()["parameters"]`."""
-        return cls(slope=float(parameters["slope"]), intercept=float(parameters["intercept"]))
+        """Rebuild from `to_dict()["parameters"]`.
+
+        Args:
+            parameters: `slope` and `intercept`.
+
+        Returns:
+            The calibrator.
+
+        Raises:
+            ValueError: If the slope is not positive or a number is not finite.
+            KeyError: If one is missing.
+        """
+        slope, intercept = float(parameters["slope"]), float(parameters["intercept"])
+        if not (0 < slope < inf and isfinite(intercept)):
+            raise ValueError(
+                f"slope must be positive and intercept finite, got {slope:g} and {intercept:g}"
+            )
+        return cls(slope=slope, intercept=intercept)
 
 
 def targets(labels: npt.NDArray[np.int64]) -> Float64s:

@@ -107,8 +107,22 @@ class Temperature:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> Self:
-        """Rebuild from `to_dict()["parameters"]`."""
-        return cls(temperature=float(parameters["temperature"]))
+        """Rebuild from `to_dict()["parameters"]`.
+
+        Args:
+            parameters: `temperature`.
+
+        Returns:
+            The calibrator.
+
+        Raises:
+            ValueError: If the temperature is not positive and finite.
+            KeyError: If it is missing.
+        """
+        temperature = float(parameters["temperature"])
+        if not 0 < temperature < inf:
+            raise ValueError(f"temperature must be positive, got {temperature:g}")
+        return cls(temperature=temperature)
 
 
 def _margins(z: Float64s, y: npt.NDArray[np.int64]) -> Float64s:

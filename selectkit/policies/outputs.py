@@ -1,0 +1,83 @@
+"""What a policy looks at and what it answers."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import finite_matrix
+from selectkit.errors import DataError
+
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What a head and a calibrator say about N rows with K classes; checked when it is made.
+
+    Attributes:
+        logits: Shape (N, K), finite, K >= 2; from the head, uncalibrated. Stored as float64.
+        probabilities: Shape (N, K), in [0, 1]; calibrated. Stored as float64.
+        features: Shape (N, D), or None when no score needs them.
+    """
+
+    logits: Float64s
+    probabilities: Float64s
+    features: npt.NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        z, p = (
+            finite_matrix(self.logits, "logits"),
+            finite_matrix(self.probabilities, "probabilities"),
+        )
+        if z.shape != p.shape or z.shape[1] < 2:
+            raise DataError(
+                "logits and probabilities must share one shape (N, K) with K >= 2, "
+                f"got {z.shape} and {p.shape}."
+            )
+        wrong = np.flatnonzero((p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > 1e-3))
+        if wrong.size:
+            raise DataError(
+                f"probabilities in row {wrong[0]} are not a distribution (sum "
+                f"{p[wrong[0]].sum():.6g}). Pass a calibrator's output, not logits."
+            )
+        if self.features is not None and len(self.features) != len(z):
+            raise DataError(f"features have {len(self.features)} rows but logits have {len(z)}.")
+        object.__setattr__(self, "logits", z)
+        object.__setattr__(self, "probabilities", p)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.logits)
+
+    @property
+    def prediction(self) -> npt.NDArray[np.int64]:
+        """The most probable class per row, shape (N,); of equal ones the first."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """What is done with N rows of K classes.
+
+    Attributes:
+        accepted: Shape (N,), bool: decided automatically; the others are deferred.
+        prediction: Shape (N,), int64: the most probable class, of deferred rows too.
+        prediction_set: Shape (N, K), bool: only the prediction where accepted, every class where
+            deferred.
+        score: Shape (N,), float64: the confidence; accepted iff it reaches the threshold.
+    """
+
+    accepted: npt.NDArray[np.bool_]
+    prediction: npt.NDArray[np.int64]
+    prediction_set: npt.NDArray[np.bool_]
+    score: Float64s
+
+
+class ExitPolicy(Protocol):
+    """Accepts or defers rows."""
+
+    def decide(self, outputs: Outputs) -> Decision:
+        """Return the decision for each row."""
+        ...

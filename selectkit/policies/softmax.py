@@ -1,0 +1,235 @@
+"""The threshold policy: accept iff a score of the softmax reaches a certified threshold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, isinf, log, sqrt
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import ArrayLike, class_labels
+from selectkit.errors import ArtifactError, ConfigError
+from selectkit.policies.outputs import Decision, Outputs
+from selectkit.policies.scores import SCORES, Float64s, Score
+from selectkit.policies.target import POSITIVE_RISKS, Target
+from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
+from selectkit.stats import clopper_pearson_upper
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxPolicy:
+    """Accept iff score >= threshold; the class is the most probable one either way.
+
+    Attributes:
+        score: A key of `SCORES`.
+        threshold: In the score's units; -inf accepts everything, inf nothing.
+        positive: Code of the positive class, or None when the target needs none.
+        certificate: What the threshold promises, and on which evidence.
+    """
+
+    kind: ClassVar[str] = "softmax"
+    score: str
+    threshold: float
+    positive: int | None
+    certificate: Certificate
+
+    @classmethod
+    def fit(
+        cls,
+        outputs: Outputs,
+        labels: ArrayLike,
+        *,
+        target: Target,
+        delta: float = 0.1,
+        score: str = "msp",
+        positive: int | None = None,
+        split: str | None = None,
+    ) -> Self | Infeasible:
+        """Find the most permissive threshold that is certified to keep the target.
+
+        The rows behind the certificate are all rows for `error`, the positives for `fnr` and
+        `miss_rate`, the negatives for `fpr`; its `n`, `n_accepted`, `errors` and `risk_upper`
+        count those. Its `coverage` and `coverage_lower` (level delta, uniform in the threshold by
+        the inequality of Dvoretzky, Kiefer and Wolfowitz with Massart's constant) are over all
+        rows. The target `coverage` takes the empirical quantile and promises nothing.
+
+        Args:
+            outputs: N rows that neither head nor calibrator has seen.
+            labels: Shape (N,), codes in [0, K).
+            target: What to keep.
+            delta: Probability with which the promise may fail.
+            score: A key of `SCORES`.
+            positive: Code of the positive class; `fnr`, `miss_rate` and `fpr` need it.
+            split: Fingerprint of the rows, kept in the certificate.
+
+        Returns:
+            The policy, or `Infeasible` with the number of labels that would do.
+
+        Raises:
+            ConfigError: If the score is unknown, or the positive class is missing or unknown.
+            DataError: If the labels do not fit the outputs.
+            RiskError: If delta is outside (0, 1).
+        """
+        y = class_labels(labels, *outputs.probabilities.shape)
+        s = _score(score)(outputs)
+        _check_positive(target, positive, outputs.probabilities.shape[1])
+        found = (
+            _covering(s, outputs.prediction != y, target.alpha, delta)
+            if target.risk == "coverage"
+            else _certified(s, outputs.prediction, y, target, delta, positive)
+        )
+        if isinstance(found, Infeasible):
+            return found
+        coverage = float((s >= found.threshold).mean())
+        certificate = replace(
+            found,
+            split=split,
+            coverage=coverage,
+            coverage_lower=max(0.0, coverage - sqrt(log(1 / min(delta, 0.5)) / (2 * len(s)))),
+        )
+        return cls(score, certificate.threshold, positive, certificate)
+
+    def decide(self, outputs: Outputs) -> Decision:
+        """Accept or defer each row.
+
+        Args:
+            outputs: N rows, from the head and the calibrator that the policy was fitted with.
+
+        Returns:
+            The decision.
+
+        Raises:
+            ConfigError: If the score is unknown to this release.
+        """
+        s = _score(self.score)(outputs)
+        accepted = s >= self.threshold
+        prediction = outputs.prediction
+        prediction_set = np.ones(outputs.probabilities.shape, dtype=np.bool_)
+        prediction_set[accepted] = False
+        prediction_set[np.arange(len(s)), prediction] = True
+        return Decision(accepted, prediction, prediction_set, s)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the policy's own fields of `thresholds.json`."""
+        c = self.certificate
+        return {
+            "policy": self.kind,
+            "score": self.score,
+            "threshold": ("inf" if self.threshold > 0 else "-inf")
+            if isinf(self.threshold)
+            else self.threshold,
+            "positive": self.positive,
+            "target": {"risk": c.risk, "alpha": c.alpha},
+            "delta": c.delta,
+            "certificate": c.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Rebuild a policy from what `to_dict` returned.
+
+        Args:
+            document: The fields; others than the policy's own are ignored.
+
+        Returns:
+            The policy.
+
+        Raises:
+            ArtifactError: If the policy or its score is unknown, a field is missing or malformed,
+                there is no certificate, or it is for another threshold.
+        """
+        if document.get("policy") != cls.kind:
+            raise ArtifactError(
+                f"policy {document.get('policy')!r} is unknown to this release; known: softmax."
+            )
+        try:
+            score, threshold = document["score"], float(document["threshold"])
+            positive, evidence = document["positive"], document["certificate"]
+        except KeyError as error:
+            raise ArtifactError(f"the softmax policy lacks {error.args[0]!r}.") from None
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"the softmax policy is malformed: {error}.") from None
+        if score not in SCORES:
+            raise ArtifactError(f"score {score!r} is unknown; known: {', '.join(SCORES)}.")
+        if evidence is None:
+            raise ArtifactError("the softmax policy has no certificate. Calibrate again.")
+        certificate = Certificate.from_dict(evidence)
+        if certificate.threshold != threshold:
+            raise ArtifactError(
+                f"the threshold {threshold:g} is not the certified one "
+                f"({certificate.threshold:g}). Calibrate again."
+            )
+        return cls(score, threshold, positive, certificate)
+
+
+def _score(name: str) -> Score:
+    if name not in SCORES:
+        raise ConfigError(f"score {name!r} is unknown; known: {', '.join(SCORES)}.")
+    return SCORES[name]
+
+
+def _check_positive(target: Target, positive: int | None, n_classes: int) -> None:
+    if positive is None and target.risk in POSITIVE_RISKS:
+        raise ConfigError(
+            f"--target {target} needs to know the positive class: name it with --positive."
+        )
+    if positive is not None and not 0 <= positive < n_classes:
+        raise ConfigError(f"the positive class {positive} is outside [0, {n_classes}).")
+
+
+def _certified(
+    s: Float64s, prediction: Labels, y: Labels, target: Target, delta: float, positive: int | None
+) -> Certificate | Infeasible:
+    """Certify on the rows that the risk is about."""
+    match target.risk:
+        case "error":
+            rows, loss = np.ones(len(y), dtype=np.bool_), prediction != y
+        case "fpr":
+            rows, loss = y != positive, prediction == positive
+        case _:
+            rows, loss = y == positive, prediction != positive
+    if not rows.any():
+        which = "negative" if target.risk == "fpr" else "positive"
+        return Infeasible(
+            risk=target.risk,
+            alpha=target.alpha,
+            delta=delta,
+            n=0,
+            reason=f"no {which} sample in the calibration split",
+            needs=labels_needed(target.alpha, delta),
+        )
+    return certify_threshold(
+        s[rows],
+        loss[rows],
+        alpha=target.alpha,
+        delta=delta,
+        denominator="all" if target.risk == "miss_rate" else "accepted",
+        risk=target.risk,
+    )
+
+
+def _covering(s: Float64s, wrong: npt.NDArray[np.bool_], share: float, delta: float) -> Certificate:
+    """The largest score that at least a share of the rows reaches; ties are all accepted."""
+    n = len(s)
+    rank = ceil(n * share * (1 - 1e-12))
+    threshold = float(np.partition(s, n - rank)[n - rank])
+    accepted = s >= threshold
+    n_accepted, errors = int(accepted.sum()), int(wrong[accepted].sum())
+    return Certificate(
+        risk="coverage",
+        alpha=share,
+        delta=delta,
+        kind="none",
+        method="empirical quantile of the score",
+        threshold=threshold,
+        n=n,
+        n_accepted=n_accepted,
+        errors=errors,
+        risk_upper=clopper_pearson_upper(errors, n_accepted, delta),
+        coverage=n_accepted / n,
+        coverage_lower=0.0,
+        assumptions=("no error rate is promised, and new rows meet the coverage on average only",),
+    )
