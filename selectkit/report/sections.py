@@ -52,15 +52,15 @@ def policies(report: RunReport) -> str:
         return ""
     head = (
         '<th scope="col">Policy</th><th scope="col" class="number">Coverage</th>'
-        '<th scope="col">95 % interval</th><th scope="col" class="number">Wrong among accepted</th>'
-        '<th scope="col">95 % interval</th><th scope="col" class="number">Deferred</th>'
-        '<th scope="col">Certified</th>'
+        '<th scope="col" class="number">Wrong among accepted</th>'
+        '<th scope="col" class="number">Deferred</th><th scope="col">Certified</th>'
     )
     rows = "".join(_policy(row) for row in report.policies)
     return (
         "<section><h2>Policies</h2>"
         f'<p class="lead">Measured on the test split {text(report.split)}: '
-        f"{len(report.labels):,} images that no choice was made on.</p>"
+        f"{len(report.labels):,} images that no choice was made on. Below each share stands its "
+        "95 % interval.</p>"
         f"{_table('Policies', head, rows)}</section>"
     )
 
@@ -162,7 +162,7 @@ def _policy(row: PolicyRow) -> str:
     return (
         f"<tr{kind}>"
         f'<th scope="row">{text(row.policy)}{mark}</th>'
-        f"{_cells(row.coverage, True)}{_cells(row.error, True)}"
+        f"{_stacked(row.coverage)}{_stacked(row.error)}"
         f'<td class="number"><data value="{row.deferred}">{row.deferred:,}</data></td>'
         f"<td>{text(row.bound)}</td></tr>"
     )
@@ -184,6 +184,15 @@ def _cells(estimate: Estimate, rate: bool) -> str:
         f'<td class="number"><data value="{value!r}">{shown}</data></td>'
         f'<td class="interval" data-low="{low!r}" data-high="{high!r}">'
         f"{wording.interval(estimate, rate)}</td>"
+    )
+
+
+def _stacked(rate: Estimate) -> str:
+    value, low, high = rate
+    below = "" if isnan(low) else wording.interval(rate, True)
+    return (
+        f'<td class="number"><data value="{value!r}">{percent(value)}</data>'
+        f'<span class="interval" data-low="{low!r}" data-high="{high!r}">{below}</span></td>'
     )
 
 
@@ -264,7 +273,7 @@ def _of(shown: tuple[Thumbnail, ...], total: int) -> str:
 
 def _gallery(thumbs: tuple[Thumbnail, ...], empty: str, total: int) -> str:
     if not thumbs:
-        words = empty if total == 0 else f"{total:,} images, none of them available here."
+        words = f"{total:,} image{'s' * (total > 1)}, not shown here." if total else empty
         return f'<p class="lead">{words}</p>'
     return f'<div class="thumbs">{"".join(map(_thumb, thumbs))}</div>'
 

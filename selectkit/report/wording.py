@@ -74,12 +74,16 @@ def metric(name: str) -> tuple[str, str, bool]:
 
 
 def percent(value: float) -> str:
-    """Return a rate as text, for instance "2 %", "0.61 %", "83.3 %"; a dash for NaN."""
+    """Return a rate as text, for instance "2 %", "0.61 %", "> 99.9 %"; a dash for NaN."""
     if isnan(value):
         return "–"
     hundred = 100 * value
     if abs(hundred - round(hundred)) < 1e-9:
         return f"{round(hundred)}{UNIT}"
+    if 0 < hundred < 0.005:
+        return f"< 0.01{UNIT}"
+    if 99.95 <= hundred < 100:
+        return f"> 99.9{UNIT}"
     return f"{hundred:.2f}{UNIT}" if abs(hundred) < 9.95 else f"{hundred:.1f}{UNIT}"
 
 
