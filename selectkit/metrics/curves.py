@@ -1,0 +1,271 @@
+"""Selective classification: risk-coverage curves, their areas and their working points.
+
+Sources: Geifman, Uziel and El-Yaniv (2019), "Bias-reduced uncertainty estimation for deep neural
+classifiers", https://arxiv.org/abs/1805.08206 (AURC, excess AURC); Traub et al. (2024),
+"Overcoming common flaws in the evaluation of selective classification systems",
+https://arxiv.org/abs/2407.01032 (AUGRC). Coverage is the accepted fraction, selective risk the mean
+loss of the accepted, generalized risk their product. Values are fractions, not per mille.
+
+A confidence of -inf means "always defer": such samples count in the areas as the last to be
+accepted, and never belong to a working point.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import ArrayLike, confidence_and_loss
+from selectkit.errors import DataError
+from selectkit.metrics import steps as st
+
+Estimator = Literal["trapezoid", "mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverageCurve:
+    """One point per distinct confidence, most confident first; all arrays have shape (G,).
+
+    Attributes:
+        coverage: Fraction accepted at the threshold, rising to 1.
+        risk: Mean loss of the accepted.
+        generalized_risk: Summed loss of the accepted over all N samples.
+        threshold: Accept iff confidence >= threshold.
+    """
+
+    coverage: npt.NDArray[np.float64]
+    risk: npt.NDArray[np.float64]
+    generalized_risk: npt.NDArray[np.float64]
+    threshold: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingPoint:
+    """A point of the curve: what is really reached, which ties may keep from what was asked.
+
+    It describes the sample it was read from; it is no promise about new samples.
+
+    Attributes:
+        risk: Selective risk, NaN when nothing is accepted.
+        coverage: Fraction accepted.
+        threshold: Accept iff confidence >= threshold; inf when nothing is accepted.
+    """
+
+    risk: float
+    coverage: float
+    threshold: float
+
+
+def risk_coverage_curve(confidence: ArrayLike, loss: ArrayLike) -> RiskCoverageCurve:
+    """Return the risk-coverage curve.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,), 1 for an error and 0 for a correct prediction, or any real loss.
+
+    Returns:
+        One point per distinct confidence.
+
+    Raises:
+        DataError: If an array is malformed or a confidence is NaN.
+    """
+    steps, values = st.steps_once(*confidence_and_loss(confidence, loss))
+    n = int(steps.total)
+    return RiskCoverageCurve(steps.accepted / n, steps.risk(), steps.lost / n, values)
+
+
+def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
+    """Return the area under the generalized risk-coverage curve.
+
+    It is the mean risk of an undetected failure: with 0/1 losses and error rate e it equals
+    e (1 - e) (1 - AUROC of failures) + e^2 / 2, also in finite samples and under ties.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+
+    Returns:
+        The area, trapezoid rule over distinct confidences.
+
+    Raises:
+        DataError: If an array is malformed or a confidence is NaN.
+
+    Examples:
+        >>> round(augrc([0.9, 0.8, 0.7, 0.6, 0.5], [0, 0, 1, 0, 1]), 6)
+        0.12
+    """
+    steps, _ = st.steps_once(*confidence_and_loss(confidence, loss))
+    return float(st.area_generalized(steps))
+
+
+def aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
+    """Return the area under the selective risk-coverage curve.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+        estimator: "trapezoid": over distinct confidences, the first risk extended to coverage 0
+            (Traub et al.). "mean": mean selective risk of the N most-confident prefixes
+            (Geifman et al.), expected over a random order of tied samples. Without ties they
+            differ by (risk of the most confident sample - risk of all) / (2 N).
+
+    Returns:
+        The area.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN or the estimator is unknown.
+
+    Examples:
+        >>> round(aurc([0.9, 0.8, 0.7, 0.6, 0.5], [0, 0, 1, 0, 1]), 7)
+        0.1566667
+    """
+    steps, _ = st.steps_once(*confidence_and_loss(confidence, loss))
+    return float(_area(steps, estimator))
+
+
+def e_augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
+    """Return the excess AUGRC: AUGRC minus e^2 / 2, the area of a perfect ranking.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,), 0 or 1.
+
+    Returns:
+        The excess, never negative beyond rounding.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN or a loss is neither 0 nor 1.
+    """
+    s, ell = confidence_and_loss(confidence, loss)
+    st.require_binary(ell, "e_augrc")
+    steps, _ = st.steps_once(s, ell)
+    return float(st.area_generalized(steps) - ell.mean() ** 2 / 2)
+
+
+def e_aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
+    """Return the excess AURC: AURC minus that of the best ranking of the same N losses.
+
+    The optimum is the finite-sample one, for the same estimator and without ties, so a perfect
+    ranking scores exactly 0. Some code subtracts the population limit e + (1 - e) ln(1 - e)
+    instead, which is off by 9 % at N = 100. Under large ties the trapezoid can undercut every
+    ranking without ties, and the excess is then slightly negative.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+        estimator: As in `aurc`.
+
+    Returns:
+        The excess.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN or the estimator is unknown.
+    """
+    s, ell = confidence_and_loss(confidence, loss)
+    steps, _ = st.steps_once(s, ell)
+    best, _ = st.steps_once(-ell, ell)
+    area = _area(steps, estimator)
+    return float(area - st.area_best(best, trapezoid=estimator == "trapezoid"))
+
+
+def auroc_failure(confidence: ArrayLike, loss: ArrayLike) -> float:
+    """Return the probability that a correct prediction is more confident than a wrong one.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,), 0 or 1.
+
+    Returns:
+        The area under the ROC curve of correctness, ties counted half; NaN when all predictions
+        are right or all are wrong.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN or a loss is neither 0 nor 1.
+    """
+    s, ell = confidence_and_loss(confidence, loss)
+    st.require_binary(ell, "auroc_failure")
+    return float(st.failure_auroc(st.steps_once(s, ell)[0]))
+
+
+def risk_at_coverage(confidence: ArrayLike, loss: ArrayLike, coverage: float) -> WorkingPoint:
+    """Return the working point of smallest coverage that is at least the one asked for.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+        coverage: In (0, 1].
+
+    Returns:
+        The point with the coverage it really has. When samples at -inf keep the coverage out of
+        reach, the point that accepts all others.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN or coverage is outside (0, 1].
+    """
+    check_coverage(coverage)
+    steps, values = st.steps_once(*confidence_and_loss(confidence, loss))
+    return _point(steps, values, int(st.reach_coverage(steps, coverage)))
+
+
+def coverage_at_risk(confidence: ArrayLike, loss: ArrayLike, risk: float) -> WorkingPoint:
+    """Return the working point of largest coverage whose selective risk is at most `risk`.
+
+    The risk is not monotone along the curve, so all points are looked at.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+        risk: Largest allowed mean loss of the accepted, >= 0.
+
+    Returns:
+        The point; coverage 0, threshold inf and risk NaN when no point qualifies.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN or risk is negative or NaN.
+    """
+    check_risk(risk)
+    steps, values = st.steps_once(*confidence_and_loss(confidence, loss))
+    return _point(steps, values, int(st.keep_risk(steps, risk)))
+
+
+def check_coverage(coverage: float) -> None:
+    """Refuse a coverage outside (0, 1].
+
+    Args:
+        coverage: The coverage asked for.
+
+    Raises:
+        DataError: If it is outside (0, 1] or NaN.
+    """
+    if not 0 < coverage <= 1:
+        raise DataError(f"coverage must be in (0, 1], got {coverage}.")
+
+
+def check_risk(risk: float) -> None:
+    """Refuse a negative risk.
+
+    Args:
+        risk: The risk asked for.
+
+    Raises:
+        DataError: If it is negative or NaN.
+    """
+    if not risk >= 0:
+        raise DataError(f"risk must be at least 0, got {risk}.")
+
+
+def _area(steps: st.Steps, estimator: Estimator) -> npt.NDArray[np.float64]:
+    if estimator == "trapezoid":
+        return st.area_trapezoid(steps)
+    if estimator == "mean":
+        return st.area_mean(steps)
+    raise DataError(f'estimator must be "trapezoid" or "mean", got {estimator!r}.')
+
+
+def _point(steps: st.Steps, values: npt.NDArray[np.float64], index: int) -> WorkingPoint:
+    if index < 0:
+        return WorkingPoint(float("nan"), 0.0, float("inf"))
+    accepted = int(steps.accepted[index])
+    risk = float(steps.lost[index]) / accepted
+    return WorkingPoint(risk, accepted / int(steps.total), float(values[index]))
