@@ -52,7 +52,7 @@ def read(
     if split is not None and split not in SPLITS:
         raise ConfigError(f"no split {split!r}: use one of {', '.join(SPLITS)}, or None for all.")
     index, scheme = store.index(), store.splits
-    keep = index.ok & _within(index, store.commits(view), store.rows_per_shard)
+    keep = index.ok & within(index, store.commits(view), store.rows_per_shard)
     if labelled:
         keep &= index.labelled
     keys = index.key
@@ -74,8 +74,8 @@ def read(
     return Features(rows, ids, x, y, keys[keep], index.classes, name, fingerprint)
 
 
-def _within(index: Index, commits: Mapping[int, Commit], rows_per_shard: int) -> Bools:
-    """Which rows of the index the view has committed too."""
+def within(index: Index, commits: Mapping[int, Commit], rows_per_shard: int) -> Bools:
+    """Return which rows of the index are within these commits of a view."""
     shard, offset = np.divmod(index.row, rows_per_shard)
     extent = np.zeros(int(shard.max(initial=0)) + 1, dtype=np.int64)
     for k, commit in commits.items():

@@ -14,7 +14,7 @@ from selectkit.arrays import Floats, Ints
 from selectkit.cache import dtypes, layout, ledger
 from selectkit.errors import CacheError
 
-_MAPPED_AT_ONCE = 512  # every mapping holds a file descriptor; 1,024 is the usual limit
+_MAPPED_AT_ONCE = 256  # every mapping holds a file descriptor; 1,024 is the usual limit
 
 
 class ShardedArray:
@@ -151,7 +151,8 @@ class ShardedArray:
         out = np.empty((len(rows), self.shape[1]), dtype=dtypes.stored_dtype(self._stored))
         order = np.argsort(shard, kind="stable")
         touched, first = np.unique(shard[order], return_index=True)
-        for k, place in zip(touched.tolist(), np.split(order, first[1:]), strict=True):
+        for k, a, b in zip(touched.tolist(), first, [*first[1:], len(rows)], strict=False):
+            place = order[a:b]
             out[place] = self._mapped(k)[offset[place]]
         return dtypes.decode(out, self._stored)
 

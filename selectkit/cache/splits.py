@@ -32,7 +32,7 @@ class SplitScheme:
 
     Examples:
         >>> SplitScheme().assign(["sha256:aa", "site-7", ""]).tolist()
-        ['train', 'val_select', '']
+        ['val_select', 'val_calib', '']
     """
 
     kind: ClassVar[str] = "splits"

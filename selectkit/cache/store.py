@@ -378,13 +378,13 @@ class FeatureStore:
                     f"logits must have shape {(self.rows, len(info.classes))} (rows of the store, "
                     f"classes), got {logits.shape}."
                 )
-            scope = layout.logits_scope(view, head)
-            values = self._known_rows(logits)
+            scope, commits = layout.logits_scope(view, head), self.commits(view)
+            values = self._known_rows(logits, commits)
             if self.heads(view).get(head) != info:
                 ledger.withdraw(self.path, scope)
             folder = layout.logits_folder(view, head)
             layout.write_zarr(self.path / folder, info.document(self.rows, self.rows_per_shard))
-            for shard, commit in self.commits(view).items():
+            for shard, commit in commits.items():
                 first = shard * self.rows_per_shard
                 stored = dtypes.encode(values[first : first + commit.rows], "float32", "logits")
                 path = layout.chunk_path(folder, shard)
@@ -500,10 +500,15 @@ class FeatureStore:
             )
         return index.images
 
-    def _known_rows(self, logits: Floats) -> Floats:
-        """The logits with NaN in all rows but those whose image could be read."""
+    def _known_rows(self, logits: Floats, commits: Mapping[int, ledger.Commit]) -> Floats:
+        """The logits with NaN in all rows but those with features."""
         index = self.index()
-        rows = index.row[index.ok]
-        values = np.full(logits.shape, np.nan, dtype=np.float32)
+        keep = index.ok & reading.within(index, commits, self.rows_per_shard)
+        rows = index.row[keep]
+        wrong = np.flatnonzero(~np.isfinite(logits[rows]).all(axis=1))
+        if wrong.size:
+            name = index.id[keep][wrong[0]]
+            raise DataError(f"the logits of {name!r} are not finite ({wrong.size} such rows).")
+        values = np.full(logits.shape, np.nan, dtype=np.float64)
         values[rows] = logits[rows]
         return values
