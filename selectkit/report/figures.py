@@ -56,7 +56,7 @@ def reliability(bins: Reliability) -> str:
     with svg.theme("reliability"):
         figure, (axes, below) = _two_panels(HEIGHT, (3.6, 1.0))
         full = np.flatnonzero(bins.count > 0)
-        left, width = bins.edges[:-1][full], np.diff(bins.edges)[full]
+        left, width = bins.low[full], (bins.high - bins.low)[full]
         said, was = bins.confidence[full], bins.accuracy[full]
         _bars(axes, left, np.minimum(said, was), width, ACCENT)
         _bars(axes, left, abs(said - was), width, WRONG, base=np.minimum(said, was))
@@ -253,7 +253,7 @@ def _heat(axes: "Axes", matrix: Ints) -> None:
         edges = np.arange(len(matrix) + 1) - 0.5
         axes.hlines(edges, -0.5, len(matrix) - 0.5, color=LINE, linewidth=0.6)
         axes.vlines(edges, -0.5, len(matrix) - 0.5, color=LINE, linewidth=0.6)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, color=LINE)
 
 
 def _shade(matrix: Ints) -> Floats:

@@ -6,12 +6,13 @@ N test samples, K classes, G points of the curve, M bins of the reliability diag
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
 from selectkit.arrays import Bools, Floats, Ints, class_labels
 from selectkit.errors import DataError
+from selectkit.metrics import ReliabilityBins
 
 Estimate: TypeAlias = tuple[float, float, float]  # value, low, high; NaN where there is none
 Promise: TypeAlias = Literal["pac", "expectation", "none", "infeasible"]
@@ -70,16 +71,18 @@ class Reliability:
     """Top-label reliability: how often the predicted class is right, per bin of its probability.
 
     Attributes:
-        edges: Shape (M + 1,), ascending bin edges in [0, 1].
+        low: Shape (M,), lower edge per bin, in [0, 1].
+        high: Shape (M,), upper edge per bin, in [0, 1].
         confidence: Shape (M,), mean top probability per bin; ignored where count is 0.
         accuracy: Shape (M,), share of right predictions per bin; ignored where count is 0.
-        count: Shape (M,), samples per bin.
+        count: Shape (M,), samples per bin. Empty bins may be left out.
         ece: Expected calibration error over these bins.
         null_level: The ECE to expect from N samples if the probabilities were perfect; NaN when
             not computed.
     """
 
-    edges: Floats
+    low: Floats
+    high: Floats
     confidence: Floats
     accuracy: Floats
     count: Ints
@@ -90,10 +93,26 @@ class Reliability:
         """Refuse arrays of different lengths."""
         _same_length(
             "reliability",
-            edges=self.edges[1:],
+            low=self.low,
+            high=self.high,
             confidence=self.confidence,
             accuracy=self.accuracy,
             count=self.count,
+        )
+
+    @classmethod
+    def of(cls, bins: ReliabilityBins, null_level: float) -> Self:
+        """Return the diagram of measured bins.
+
+        Args:
+            bins: From `selectkit.metrics.reliability_bins`.
+            null_level: From `selectkit.metrics.ece_null_level`, or NaN.
+
+        Returns:
+            The bins with their ECE and its null level.
+        """
+        return cls(
+            bins.low, bins.high, bins.confidence, bins.accuracy, bins.count, bins.ece, null_level
         )
 
 

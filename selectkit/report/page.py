@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from importlib.resources import files
 from string import Template
 
-from selectkit.report import sections
+from selectkit.report import gallery, sections
 from selectkit.report.model import RunReport
-from selectkit.report.sections import text
+from selectkit.report.wording import text
 
 
 def render(report: RunReport) -> str:
@@ -30,7 +30,7 @@ def render(report: RunReport) -> str:
         sections.policies(report),
         sections.figures(report),
         sections.metrics(report),
-        sections.thumbnails(report),
+        gallery.thumbnails(report),
         sections.provenance(report),
     )
     folder = files("selectkit.report")

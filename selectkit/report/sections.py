@@ -1,22 +1,14 @@
 """The sections of the page in reading order: the answer first, its evidence below."""
 
-from base64 import b64encode
-from html import escape
 from math import isinf, isnan
 
 import numpy as np
 
 from selectkit.arrays import Ints
-from selectkit.errors import DataError
 from selectkit.report import figures as draw
 from selectkit.report import wording
-from selectkit.report.model import Estimate, PolicyRow, RunReport, Thumbnail
-from selectkit.report.wording import number, percent
-
-
-def text(words: str) -> str:
-    """Return words as HTML text that is also safe inside a quoted attribute."""
-    return escape(words, quote=True)
+from selectkit.report.model import Estimate, PolicyRow, RunReport
+from selectkit.report.wording import number, percent, text
 
 
 def verdict(report: RunReport) -> str:
@@ -85,20 +77,6 @@ def metrics(report: RunReport) -> str:
         '<p class="lead">With 95 % bootstrap intervals over the test split. An interval describes '
         "the noise of the test split; it is no promise.</p>"
         f"{_table('Metrics', head, rows)}</section>"
-    )
-
-
-def thumbnails(report: RunReport) -> str:
-    """Return the pictures of the worst accepted errors and of deferred samples."""
-    n_errors = int((report.accepted & ~report.correct).sum())
-    n_deferred = int((~report.accepted).sum())
-    return (
-        "<section><h2>Images worth a look</h2>"
-        f"<h3>Accepted and wrong, most confident first{_of(report.errors, n_errors)}</h3>"
-        + _gallery(report.errors, "No accepted image is wrong.", n_errors)
-        + f"<h3>Deferred{_of(report.deferrals, n_deferred)}</h3>"
-        + _gallery(report.deferrals, "No image was deferred.", n_deferred)
-        + "</section>"
     )
 
 
@@ -265,43 +243,3 @@ def confusion_matrix(report: RunReport) -> Ints:
     k = len(report.classes)
     pairs = report.labels[report.accepted] * k + report.predictions[report.accepted]
     return np.bincount(pairs, minlength=k * k).reshape(k, k)
-
-
-def _of(shown: tuple[Thumbnail, ...], total: int) -> str:
-    return f" ({len(shown)} of {total:,})" if shown else ""
-
-
-def _gallery(thumbs: tuple[Thumbnail, ...], empty: str, total: int) -> str:
-    if not thumbs:
-        words = f"{total:,} image{'s' * (total > 1)}, not shown here." if total else empty
-        return f'<p class="lead">{words}</p>'
-    return f'<div class="thumbs">{"".join(map(_thumb, thumbs))}</div>'
-
-
-def _thumb(thumb: Thumbnail) -> str:
-    if thumb.image is None:
-        picture = '<div class="blank">image not available</div>'
-    else:
-        data = b64encode(thumb.image).decode("ascii")
-        alt = text(f"{thumb.id}: {thumb.label}, predicted {thumb.prediction}")
-        picture = f'<img src="data:{_media_type(thumb)};base64,{data}" alt="{alt}">'
-    tone = "right" if thumb.label == thumb.prediction else "said"
-    note = f'<span class="id">{text(thumb.note)}</span>' if thumb.note else ""
-    name = text(wording.shorten(thumb.id, 48))
-    return (
-        f'<figure class="panel">{picture}<figcaption>'
-        f"<b>{text(thumb.label)}</b>, predicted "
-        f'<span class="{tone}">{text(thumb.prediction)}</span> '
-        f"at {number(thumb.confidence)}{note}"
-        f'<span class="id" title="{text(thumb.id)}">{name.replace("/", "/<wbr>")}</span>'
-        "</figcaption></figure>"
-    )
-
-
-def _media_type(thumb: Thumbnail) -> str:
-    image = thumb.image or b""
-    if image.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if image.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    raise DataError(f"thumbnail of {thumb.id!r} is neither PNG nor JPEG; encode it as one of them.")

@@ -1,5 +1,6 @@
 """Words and numbers of the report: formats, names of metrics, texts that replace pictures."""
 
+from html import escape
 from math import isfinite, isnan
 
 import numpy as np
@@ -56,6 +57,11 @@ PROMISES = {
     "none": "No guarantee",
     "infeasible": "Not certifiable",
 }
+
+
+def text(words: str) -> str:
+    """Return words as HTML text that is also safe inside a quoted attribute."""
+    return escape(words, quote=True)
 
 
 def metric(name: str) -> tuple[str, str, bool]:

@@ -122,7 +122,7 @@ def _report(n_classes: int) -> RunReport:
         score="msp",
         curve=Curve(grid, grid / 3, grid / 4, grid / 2, point=(0.29, 0.1), limit=0.2),
         reliability=Reliability(
-            edges=np.linspace(0, 1, 3), confidence=np.array([0.4, 0.75]),
+            low=np.array([0.0, 0.5]), high=np.array([0.5, 1.0]), confidence=np.array([0.4, 0.75]),
             accuracy=np.array([0.4, 0.7]), count=np.array([110, 290]),
             ece=0.03, null_level=0.02,
         ),

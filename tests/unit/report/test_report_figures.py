@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from selectkit.metrics import reliability_bins
 from selectkit.report import Curve, Reliability, figures
 
 
@@ -52,6 +53,18 @@ def test_reliability_states_its_null_level() -> None:
     assert "Largest gap: probability 90\xa0%, right 60\xa0% of 40." in picture
     unknown = figures.reliability(replace(_bins(), null_level=nan))
     assert "perfect probabilities" not in unknown
+
+
+def test_reliability_takes_measured_bins() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.9, 0.1], [0.3, 0.7], [0.3, 0.7]])
+    bins = reliability_bins(probabilities, np.array([0, 0, 0, 1]), n_bins=10)
+    diagram = Reliability.of(bins, null_level=0.3)
+    assert diagram.low.tolist() == pytest.approx([0.6, 0.8, 0.9])
+    assert diagram.high.tolist() == pytest.approx([0.7, 0.9, 1.0])
+    assert diagram.count.tolist() == [2, 1, 1]
+    assert diagram.accuracy.tolist() == [0.5, 1.0, 1.0]
+    assert diagram.ece == pytest.approx((2 * 0.2 + 0.1 + 0.05) / 4)
+    assert "3 filled bins" in figures.reliability(diagram)
 
 
 def test_reliability_without_samples_is_drawn() -> None:
@@ -136,7 +149,8 @@ def _curve() -> Curve:
 
 def _bins() -> Reliability:
     return Reliability(
-        edges=np.array([0.0, 0.5, 1.0]),
+        low=np.array([0.0, 0.5]),
+        high=np.array([0.5, 1.0]),
         confidence=np.array([0.4, 0.9]),
         accuracy=np.array([0.5, 0.6]),
         count=np.array([10, 40]),

@@ -332,7 +332,8 @@ def _curve() -> Curve:
 
 def _reliability() -> Reliability:
     return Reliability(
-        edges=np.array([0.0, 0.5, 0.75, 1.0]),
+        low=np.array([0.0, 0.5, 0.75]),
+        high=np.array([0.5, 0.75, 1.0]),
         confidence=np.array([0.0, 0.6, 0.9]),
         accuracy=np.array([0.0, 0.5, 0.75]),
         count=np.array([0, 4, 4]),
