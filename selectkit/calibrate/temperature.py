@@ -134,15 +134,15 @@ def _margins(z: Float64s, y: npt.NDArray[np.int64]) -> Float64s:
 
 def _refuse_unidentified(margins: Float64s) -> None:
     n = margins.shape[1]
-    if not margins.max(axis=0).any():
-        raise CalibrationError(
-            f"the logits are right every time on these {n} samples: every smaller temperature fits "
-            "better, so the data do not identify one. Add samples, or use the calibrator 'none'."
-        )
     if margins.mean() >= 0:
         raise CalibrationError(
             f"no temperature fits these {n} samples: the logits are no better than chance. "
             "Check that logits and labels share split and order."
+        )
+    if not margins.max(axis=0).any():
+        raise CalibrationError(
+            f"the logits are right every time on these {n} samples: every smaller temperature fits "
+            "better, so the data do not identify one. Add samples, or use the calibrator 'none'."
         )
 
 
