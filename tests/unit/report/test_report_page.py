@@ -132,7 +132,7 @@ def test_big_numbers_are_counted_from_the_arrays() -> None:
 
 
 def test_every_text_is_escaped() -> None:
-    evil = "<script>alert('x')</script>&\""
+    evil = "\">'><script>alert('x')</script><b onerror=x>&amp;"
     picture = Thumbnail(evil, None, evil, evil, 0.5, evil)
     report = replace(
         _report(), title=evil, run=evil, created=evil, target=evil, certificate=(evil, evil),
