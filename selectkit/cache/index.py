@@ -173,7 +173,7 @@ def from_parquet(
     return Index(row=row, **columns)
 
 
-def _table(name: str, data: bytes, rows: int) -> Any:  # noqa: ANN401 - pyarrow has no types
+def _table(name: str, data: bytes, rows: int) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -189,7 +189,7 @@ def _table(name: str, data: bytes, rows: int) -> Any:  # noqa: ANN401 - pyarrow 
     return table
 
 
-def _table_of_nothing() -> Any:  # noqa: ANN401 - pyarrow has no types
+def _table_of_nothing() -> Any:
     import pyarrow as pa
 
     columns = {name: pa.array([], pa.string()) for name in _TEXT}
@@ -198,7 +198,7 @@ def _table_of_nothing() -> Any:  # noqa: ANN401 - pyarrow has no types
     return pa.table(columns | {name: pa.array([], pa.int32()) for name in _NUMBERS})
 
 
-def _objects(table: Any, name: str) -> Objects:  # noqa: ANN401 - pyarrow has no types
+def _objects(table: Any, name: str) -> Objects:
     """A column as Python strings; a repeated value is one object however often it occurs."""
     column = table.column(name)
     if name not in _REPEATED:

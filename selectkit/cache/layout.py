@@ -134,6 +134,7 @@ def write_zarr(folder: Path, document: Mapping[str, Any]) -> None:
     """Write `folder`/zarr.json atomically, unless it already says the same."""
     data = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     folder.mkdir(parents=True, exist_ok=True)
+    clean(folder)
     target = folder / "zarr.json"
     if not (target.is_file() and target.read_bytes() == data):
         artifact.write_bytes(target, data)

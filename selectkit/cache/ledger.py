@@ -55,6 +55,11 @@ def is_chunk(path: str) -> bool:
     return path.startswith("views/")
 
 
+def scopes(root: Path) -> list[str]:
+    """Return the scopes that have a folder in the ledger, sorted."""
+    return [folder.name for folder in layout.folders(root / "commits")]
+
+
 def shards(root: Path, scope: str) -> list[int]:
     """Return the numbers of the shards that have a commit in a scope, ascending."""
     try:

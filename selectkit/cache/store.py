@@ -142,12 +142,8 @@ class FeatureStore:
         with self._lock.held() as outermost:
             if outermost:
                 self._manifest = manifest.read(self.path)
-                folders = [self.path, self.path / "index", self.path / "views"]
-                folders += [
-                    p for name in ("views", "commits") for p in layout.folders(self.path / name)
-                ]
-                for folder in folders:
-                    layout.clean(folder)
+                for name in ("", "index", *(f"commits/{s}" for s in ledger.scopes(self.path))):
+                    layout.clean(self.path / name)
             yield
 
     def grow(self, rows: int, source: Mapping[str, Any] | None = None) -> None:

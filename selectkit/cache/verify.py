@@ -29,12 +29,12 @@ def verify(store: "FeatureStore") -> list[Problem]:
     heads: dict[str, dict[str, int]] = {}
     found = [*_metadata(store, heads)]
     scopes = {"index": {}, **heads}
-    for folder in layout.folders(store.path / "commits"):
-        if folder.name not in scopes:
-            found.append(Problem(f"commits/{folder.name}", "belongs to no readable view or head."))
+    for scope in ledger.scopes(store.path):
+        if scope not in scopes:
+            found.append(Problem(f"commits/{scope}", "belongs to no readable view or head."))
             continue
-        for shard in ledger.shards(store.path, folder.name):
-            found.extend(_shard(store, folder.name, shard, scopes[folder.name]))
+        for shard in ledger.shards(store.path, scope):
+            found.extend(_shard(store, scope, shard, scopes[scope]))
     return found + ([] if found else [*_repeated_ids(store)])
 
 
@@ -43,7 +43,7 @@ def leftovers(store: "FeatureStore") -> list[Problem]:
     root = store.path
     known = {".lock", "splits.json"}
     found = []
-    for scope in (folder.name for folder in layout.folders(root / "commits")):
+    for scope in ledger.scopes(root):
         current = store.commits(scope)
         for shard in ledger.shards(root, scope):
             path = layout.commit_path(scope, shard)
@@ -85,6 +85,8 @@ def _metadata(store: "FeatureStore", files: dict[str, dict[str, int]]) -> Iterat
 def _heads(store: "FeatureStore", view: str, files: dict[str, dict[str, int]]) -> Iterator[Problem]:
     for path in layout.folders(store.path / "views" / view / "logits"):
         folder = layout.logits_folder(view, path.name)
+        if not (path / "zarr.json").exists():
+            continue
         try:
             head = HeadInfo.read(store.path, view, path.name)
         except CacheError as error:

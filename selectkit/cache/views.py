@@ -156,7 +156,7 @@ class HeadInfo:
         return layout.array_document(shape, rows_per_shard, "float32", attributes)
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves of nested objects by dotted key."""
     if not isinstance(value, dict) or not value:
         yield prefix, value

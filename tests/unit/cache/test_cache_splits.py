@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cache_samples import filled, part
 
 from selectkit.cache import SPLITS, FeatureStore, IndexPart, SplitScheme
 from selectkit.errors import CacheError, ConfigError
+from tests.unit.cache.cache_samples import filled, part
 
 
 def test_golden_assignment() -> None:

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cache_samples import FEATURES, FINGERPRINT, filled, part, values, write_shard
 
 from selectkit.cache import FeatureStore, IndexPart
 from selectkit.errors import CacheError, ConfigError, DataError
+from tests.unit.cache.cache_samples import FEATURES, FINGERPRINT, filled, part, values, write_shard
 
 
 def refuses(text: str, error: type[Exception] = CacheError) -> pytest.RaisesExc[Exception]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cache_samples import filled, part, values
 
 from selectkit import artifact
 from selectkit.cache import FeatureStore, Problem
 from selectkit.errors import CacheError
+from tests.unit.cache.cache_samples import filled, part, values
 
 
 def with_logits(path: Path) -> FeatureStore:
@@ -85,7 +85,7 @@ def test_deleting_the_commit_is_the_way_back(tmp_path: Path) -> None:
     store = with_logits(tmp_path)
     commit = tmp_path / "commits/base/00001.json"
     commit.write_bytes(commit.read_bytes().replace(b'"rows":6', b'"rows":5'))
-    with pytest.raises(CacheError, match="checksum does not match. Delete it to have the shard"):
+    with pytest.raises(CacheError, match=r"checksum does not match\. Delete it to have the shard"):
         store.committed("base")
     commit.unlink()
     assert store.committed("base") == {0: 6}
