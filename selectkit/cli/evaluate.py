@@ -25,7 +25,7 @@ def command(
 
       selectkit evaluate run --json | jq .metrics.operating.error
     """
-    from selectkit.cli.output import print_json, print_table, say, warn
+    from selectkit.cli.output import POLICIES, print_json, print_table, say, warn
     from selectkit.pipeline import evaluate
 
     chosen = settings(context, EvaluateConfig, "evaluate", config)
@@ -33,7 +33,7 @@ def command(
     if json:
         print_json(evaluation.to_dict())
         return
-    print_table("Policies on val_test", *evaluation.policy_table())
+    print_table(POLICIES, *evaluation.policy_table())
     print_table("Metrics on val_test, 95 % bootstrap intervals", *evaluation.metric_table())
     say(*evaluation.lines())
     warn(evaluation.warnings)

@@ -23,7 +23,6 @@ from selectkit.errors import SelectkitError
 
 app = typer.Typer(
     name="selectkit",
-    help="Trust this prediction, or hand it on? Cache features once, fit in seconds, certify, report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,12 +1,12 @@
 """Flags made from the fields of `selectkit.config`, so that each setting is described once."""
 
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 import typer
 
-from selectkit.config import build, read_toml
+from selectkit.config import Help, build, read_toml
 
 T = TypeVar("T")
 
@@ -33,12 +33,14 @@ def flag(cls: type[Any], name: str) -> Any:
     Returns:
         An option whose help is the field's meaning and default.
     """
-    field = next(f for f in fields(cls) if f.name == name)
-    default = None if field.default is MISSING else field.default
-    shown = "" if default is None else f" [default: {default}]"
-    return typer.Option(
-        "--" + name.replace("_", "-"), help=field.metadata["help"] + shown, show_default=False
+    meaning = next(
+        m.text
+        for m in get_type_hints(cls, include_extras=True)[name].__metadata__
+        if isinstance(m, Help)
     )
+    default = cls.__dataclass_fields__[name].default
+    shown = "" if default is None else f" [default: {default}]"
+    return typer.Option("--" + name.replace("_", "-"), help=meaning + shown, show_default=False)
 
 
 def settings(context: typer.Context, cls: type[T], table: str, config: Path | None) -> T:

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+POLICIES = "Policies on val_test, error among accepted with its 95 % interval (* active)"
+
 
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output."""

@@ -19,7 +19,7 @@ def command(
     Examples:
       selectkit quickstart --out demo
     """
-    from selectkit.cli.output import print_json, print_table, progress_bar, say, warn
+    from selectkit.cli.output import POLICIES, print_json, print_table, progress_bar, say, warn
     from selectkit.pipeline import quickstart
 
     with progress_bar("extract", "images", hidden=json) as bar:
@@ -33,6 +33,6 @@ def command(
     if json:
         print_json(result.to_dict())
         return
-    print_table("Policies on val_test (images the head never saw)", *result.policy_table())
+    print_table(POLICIES, *result.policy_table())
     say(*result.lines())
     warn(result.warnings)

@@ -13,12 +13,14 @@ def command(store: Store, json: Json = False) -> None:
     Examples:
       selectkit verify road.zarr
     """
+    from dataclasses import asdict
+
     from selectkit.cache import FeatureStore
     from selectkit.cli.output import print_json, say
 
     problems = FeatureStore.open(store).verify()
     if json:
-        print_json({"ok": not problems, "problems": [p.to_dict() for p in problems]})
+        print_json({"ok": not problems, "problems": [asdict(p) for p in problems]})
     elif problems:
         say(*(f"{p.path}: {p.what}" for p in problems), f"{len(problems)} problems")
     else:

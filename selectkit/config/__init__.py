@@ -1,10 +1,11 @@
-"""Typed configuration: one frozen dataclass per command, read from TOML, flags or keyword arguments."""
+"""Typed configuration: a frozen dataclass per command, from TOML, flags or keyword arguments."""
 
 from selectkit.config.run_config import (
     CalibrateConfig,
     EvaluateConfig,
     ExtractConfig,
     FitConfig,
+    Help,
     RunConfig,
     SplitConfig,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "EvaluateConfig",
     "ExtractConfig",
     "FitConfig",
+    "Help",
     "RunConfig",
     "SplitConfig",
     "build",

@@ -1,34 +1,34 @@
 """The verb `calibrate`: a probability calibrator on val_select, a threshold on val_calib."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from selectkit import artifact
-from selectkit.cache import Features
-from selectkit.calibrate import Calibrator, Identity, Platt, Temperature
+from selectkit.cache import Features, FeatureStore
+from selectkit.calibrate import CALIBRATORS, Calibrator
 from selectkit.config import CalibrateConfig
-from selectkit.errors import ConfigError
+from selectkit.errors import ConfigError, LeakageError
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.run import RunDirectory
-from selectkit.policies import SoftmaxPolicy, Target
+from selectkit.pipeline.run import RunDirectory, recode
+from selectkit.policies import Outputs, SoftmaxPolicy, Target
 from selectkit.risk import Infeasible, labels_needed
-
-CALIBRATORS = {"temperature": Temperature, "platt": Platt, "none": Identity}
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The answer of `calibrate`: a policy, or the reason why there is none.
+    """The answer of `calibrate`: a policy, or the reason why everything must be deferred.
 
     Attributes:
         run: The run directory.
         target: What was asked.
         delta: Probability with which the promise may fail.
         calibrator: The fitted probability calibrator.
-        answer: The policy, or why the target is infeasible.
+        policy: The active policy of the run from now on.
         warnings: What the user should look at.
     """
 
@@ -36,13 +36,13 @@ class Calibration:
     target: Target
     delta: float
     calibrator: Calibrator
-    answer: SoftmaxPolicy | Infeasible
+    policy: SoftmaxPolicy
     warnings: tuple[str, ...]
 
     @property
     def feasible(self) -> bool:
-        """Whether a policy was found; when not, nothing was written."""
-        return isinstance(self.answer, SoftmaxPolicy)
+        """Whether there is a threshold; when not, the policy defers everything."""
+        return self.policy.infeasible is None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -52,18 +52,19 @@ class Calibration:
             "target": str(self.target),
             "delta": self.delta,
             "calibrator": self.calibrator.to_dict(),
-            "policy" if self.feasible else "infeasible": self.answer.to_dict(),
+            "policy": self.policy.to_dict(),
             "warnings": list(self.warnings),
         }
 
     def lines(self) -> list[str]:
         """Return the answer as lines for people."""
-        if isinstance(self.answer, Infeasible):
-            return [self.answer.message(), "nothing was written"]
-        certificate = self.answer.certificate
+        if self.policy.infeasible is not None:
+            return [self.policy.infeasible.message(), "the run now defers everything"]
+        certificate = self.policy.certificate
+        assert certificate is not None  # a feasible policy has one
         return [
             certificate.sentence(),
-            f"accept iff {self.answer.score} >= {self.answer.threshold:.6g}: "
+            f"accept iff {self.policy.score} >= {self.policy.threshold:.6g}: "
             f"{certificate.coverage:.1%} of val_calib",
             f"next: selectkit evaluate {self.run}",
         ]
@@ -78,6 +79,10 @@ def calibrate(
 ) -> Calibration:
     """Fit the probability calibrator on val_select, then the policy on val_calib.
 
+    The certificate takes its rows for independent draws. Images of one group (site, video,
+    track) are not, so only one image of each group of val_calib is used, the one whose id hashes
+    lowest: the promise is then about a random image of a random group.
+
     Args:
         run: Run directory made by `fit`.
         config: Settings; the defaults when None.
@@ -85,7 +90,7 @@ def calibrate(
         **settings: Fields of `CalibrateConfig`, over `config`; `target` must be among them.
 
     Returns:
-        The answer. When it is infeasible, the run is left as it was.
+        The answer. When the target is infeasible, the run defers everything from now on.
 
     Raises:
         ConfigError: If the target is missing or makes no sense.
@@ -94,80 +99,144 @@ def calibrate(
         CalibrationError: If val_select does not identify the calibrator.
     """
     chosen = settled(CalibrateConfig, config, settings)
-    if chosen.target is None:
-        raise ConfigError(
-            "no target: say what to promise, for instance --target fnr=0.02, --target error=0.01 "
-            "or --target coverage=0.8."
-        )
-    target = Target.parse(chosen.target)
+    target = _target(chosen)
     opened = RunDirectory.open(Path(run))
     cache = opened.store(Path(store) if store else None)
     select, raw = opened.outputs(cache, "val_select")
     calibrator = CALIBRATORS[chosen.calibrator].fit(raw.logits, select.y)
     calib, outputs = opened.outputs(cache, "val_calib", calibrator)
-    answer = SoftmaxPolicy.fit(
-        outputs,
-        calib.y,
-        target=target,
-        delta=chosen.delta,
-        score=chosen.score,
-        positive=opened.head.positive,
-        split=calib.fingerprint,
+    policy, n_used = certified(
+        calib, outputs, target=target, config=chosen, positive=opened.head.positive
     )
     result = Calibration(
         run=opened.path,
         target=target,
         delta=chosen.delta,
         calibrator=calibrator,
-        answer=answer,
-        warnings=_warnings(target, chosen.delta, calib, opened, cache),
+        policy=policy,
+        warnings=_warnings(target, chosen, calib, n_used, opened, cache),
     )
-    if isinstance(answer, SoftmaxPolicy):
-        _write(opened, chosen, calibrator, select, answer)
+    _write(opened, chosen, result, select, calib)
     opened.log("calibrate", **result.to_dict())
     return result
+
+
+def certified(
+    calib: Features,
+    outputs: Outputs,
+    *,
+    target: Target,
+    config: CalibrateConfig,
+    positive: int | None,
+) -> tuple[SoftmaxPolicy, int]:
+    """Find the policy for one target on val_calib.
+
+    Args:
+        calib: The labelled rows of val_calib.
+        outputs: What head and calibrator say about them.
+        target: What to promise.
+        config: delta and score are used.
+        positive: Index of the positive class.
+
+    Returns:
+        The policy (deferring everything when the target is infeasible), and the number of
+        independent rows it was certified on.
+
+    Raises:
+        LeakageError: If the rows are not those of val_calib.
+    """
+    if calib.split != "val_calib":
+        raise LeakageError(
+            f"a threshold is certified on val_calib only; got the rows of {calib.split}."
+        )
+    alone = one_per_group(calib)
+    answer = SoftmaxPolicy.fit(
+        Outputs(outputs.logits[alone], outputs.probabilities[alone]),
+        calib.y[alone],
+        target=target,
+        delta=config.delta,
+        score=config.score,
+        positive=positive,
+        split=calib.fingerprint,
+    )
+    if isinstance(answer, Infeasible):
+        answer = SoftmaxPolicy.deferring(answer, score=config.score, positive=positive)
+    return answer, len(alone)
+
+
+def one_per_group(rows: Features) -> npt.NDArray[np.int64]:
+    """Return the position of one row of each group, the one whose id hashes lowest, ascending."""
+    chosen: dict[str, tuple[bytes, int]] = {}
+    for place, (group, id_) in enumerate(zip(rows.groups, rows.ids, strict=True)):
+        key = hashlib.sha256(str(id_).encode()).digest(), place
+        chosen[group] = min(chosen.get(group, key), key)
+    return np.array(sorted(place for _, place in chosen.values()), dtype=np.int64)
+
+
+def _target(config: CalibrateConfig) -> Target:
+    if config.target is None:
+        raise ConfigError(
+            "no target: say what to promise, for instance --target fnr=0.02, --target error=0.01 "
+            "or --target coverage=0.8."
+        )
+    return Target.parse(config.target)
 
 
 def _write(
     run: RunDirectory,
     config: CalibrateConfig,
-    calibrator: Calibrator,
+    result: Calibration,
     select: Features,
-    policy: SoftmaxPolicy,
+    calib: Features,
 ) -> None:
-    fitted_on = {"fitted_on": select.fingerprint, "head": run.head.hash}
-    path = run.path / "calibrator.json"
-    calibrator_hash = artifact.save(path, "calibrator", {**calibrator.to_dict(), **fitted_on})
-    document = {**policy.to_dict(), "head": run.head.hash, "calibrator": calibrator_hash}
-    artifact.save(run.path / "thresholds.json", "thresholds", document)
+    head = {"head": run.head.hash}
+    calibrator_hash = artifact.save(
+        run.path / "calibrator.json",
+        "calibrator",
+        {**result.calibrator.to_dict(), "fitted_on": select.fingerprint, **head},
+    )
+    artifact.save(
+        run.path / "thresholds.json",
+        "thresholds",
+        {
+            **result.policy.to_dict(),
+            "calibrator": calibrator_hash,
+            "split": calib.fingerprint,
+            **head,
+        },
+    )
     for name in ("metrics.json", "metrics.csv", "report.html"):
         (run.path / name).unlink(missing_ok=True)
     run.update(calibrate=config)
 
 
 def _warnings(
-    target: Target, delta: float, calib: Features, run: RunDirectory, store: Any
+    target: Target,
+    config: CalibrateConfig,
+    calib: Features,
+    n_used: int,
+    run: RunDirectory,
+    store: FeatureStore,
 ) -> tuple[str, ...]:
     """Say when val_test cannot verify what val_calib promises, and when groups repeat."""
+    if target.risk == "coverage":
+        return ()
     lines = []
-    if target.risk != "coverage":
-        needs = labels_needed(target.alpha, delta)
-        test = store.read(run.head.view, "val_test", feature=run.head.feature)
-        classes, positive = run.head.classes, run.head.positive
-        who, n = "images", len(test.y)
-        if target.risk in {"fnr", "miss_rate"} and positive is not None:
-            who = "positives"
-            n = sum(test.classes[code] == classes[positive] for code in test.y)
-        if n < needs:
-            lines.append(
-                f"val_test has {n:,} {who}; verifying {target} at confidence {1 - delta:.0%} "
-                f"takes at least {needs:,}. The certificate stands, the test is only indicative"
-            )
-    repeats = len(calib.groups) - len(np.unique(calib.groups.astype(str)))
-    if repeats and target.risk != "coverage":
+    if n_used < len(calib.y):
         lines.append(
-            f"val_calib has {len(calib.groups):,} images of "
-            f"{len(calib.groups) - repeats:,} groups: the certificate takes images as independent "
-            "draws; correlated images of one group make it weaker than it says"
+            f"val_calib has {len(calib.y):,} images of {n_used:,} groups; images of one group are "
+            "no independent evidence, so one image of each was used"
+        )
+    needs = labels_needed(target.alpha, config.delta)
+    test = store.read(run.head.view, "val_test", feature=run.head.feature)
+    who, n = "images", len(test.y)
+    if run.head.positive is not None and target.risk in {"fnr", "miss_rate"}:
+        name = run.head.classes[run.head.positive]
+        who, n = "positives", int((recode(test, run.head.classes).y == run.head.positive).sum())
+        who += f" ({name})"
+    if n < needs:
+        lines.append(
+            f"val_test has {n:,} {who}; to verify {target} on it at confidence "
+            f"{1 - config.delta:.0%} takes at least {needs:,}: what it shows is only indicative"
         )
     return tuple(lines)

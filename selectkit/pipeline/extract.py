@@ -95,7 +95,7 @@ def extract(
         str(source), path=chosen.path, label=chosen.label, group=chosen.group, id=chosen.id
     )
     backbone = engine.load_backbone(chosen.backbone, device=chosen.device)
-    summary = engine.run(
+    summary = engine.extract(
         opened,
         Path(out),
         backbone=backbone,
@@ -104,7 +104,7 @@ def extract(
         dtype=chosen.dtype,
         batch_size=chosen.batch_size,
         rows_per_shard=chosen.rows_per_shard,
-        progress=progress and (lambda p: progress(p.done, p.total, p.images_per_second)),
+        progress=progress and (lambda p: progress(p.done, p.total, p.done / max(p.seconds, 1e-9))),
     )
     return ExtractSummary(
         store=Path(out),

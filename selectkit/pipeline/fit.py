@@ -101,7 +101,7 @@ def fit(
         head,
         {
             "classes": list(classes),
-            "positive": positive,
+            "positive": None if positive is None else classes[positive],
             "view": chosen.view,
             "view_hash": opened.view(chosen.view).hash,
             "feature": chosen.feature,

@@ -47,8 +47,8 @@ class FittedHead:
     @property
     def positive(self) -> int | None:
         """Index of the positive class, None when there is none."""
-        value: int | None = self.document["positive"]
-        return value
+        label = self.document["positive"]
+        return None if label is None else self.classes.index(label)
 
     @property
     def view(self) -> str:
@@ -108,9 +108,7 @@ class RunDirectory:
             ArtifactError: If the folder is no run.
         """
         if not cls._is_run(path):
-            raise ArtifactError(
-                f"no run at {path}: `selectkit fit STORE --out {path}` makes one."
-            )
+            raise ArtifactError(f"no run at {path}: `selectkit fit STORE --out {path}` makes one.")
         return cls(path, read_toml(path / "config.toml"))
 
     @staticmethod
@@ -258,14 +256,20 @@ def logits_of(head: FittedHead, store: FeatureStore) -> Floats:
     They are computed once per head and view, and written back to the store; they are computed
     again when the store has grown.
     """
-    if head.name in store.view(head.view).logits:
+    known = store.heads(head.view).get(head.name)
+    written_shards = store.committed(f"{head.view}.logits.{head.name}")
+    if known and known.head_hash == head.hash and written_shards == store.committed(head.view):
         written = store.logits(head.view, head.name)
-        if written.shape[0] == store.rows:
-            return written.read()
+        return _spread(written[written.rows], written.rows, written.shape)
     everything = store.read(head.view, None, feature=head.feature, labelled=False)
-    z = np.full((store.rows, len(head.classes)), np.nan, dtype=np.float32)
-    z[everything.rows] = head.head.logits(everything.x)
+    z = _spread(head.head.logits(everything.x), everything.rows, (store.rows, len(head.classes)))
     store.write_logits(head.view, head.name, z, classes=head.classes, head_hash=head.hash)
+    return z
+
+
+def _spread(values: Floats, rows: npt.NDArray[np.int64], shape: tuple[int, int]) -> Floats:
+    z = np.full(shape, np.nan, dtype=np.float32)
+    z[rows] = values
     return z
 
 

@@ -106,9 +106,7 @@ class SplitSummary:
         return lines
 
     def _evidence(self) -> list[tuple[str, str, int]]:
-        return [
-            (split, *self._usable(self.counts[split])) for split in ("val_calib", "val_test")
-        ]
+        return [(split, *self._usable(self.counts[split])) for split in ("val_calib", "val_test")]
 
     def _usable(self, count: dict[str, Any]) -> tuple[str, int]:
         if self.positive is None:
@@ -165,18 +163,17 @@ def split(
             )
         )
     index = opened.index()
-    names = opened.split_names()
-    readable = np.array([status == "ok" for status in index.status], dtype=bool)
+    names = opened.splits.assign(index.key)
     at = positive_index(index.classes, positive) if index.classes else None
     counts = {}
     for name in SPLITS:
-        inside = readable & (names == name)
-        y = index.y[inside]
+        inside = index.ok & (names == name)
+        label = index.label[inside]
         counts[name] = {
             "images": int(inside.sum()),
-            "labelled": int((y >= 0).sum()),
-            "groups": len(set(index.groups[inside])),
-            "by_class": {c: int((y == k).sum()) for k, c in enumerate(index.classes)},
+            "labelled": int((inside & index.labelled).sum()),
+            "groups": len(set(index.key[inside])),
+            "by_class": {c: int((label == c).sum()) for c in index.classes},
         }
     return SplitSummary(
         store=Path(store),
@@ -184,7 +181,7 @@ def split(
         classes=index.classes,
         positive=None if at is None else index.classes[at],
         counts=counts,
-        straddling=opened.straddling_duplicates(),
+        straddling=opened.duplicates_across_splits(),
     )
 
 

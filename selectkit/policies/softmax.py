@@ -1,7 +1,7 @@
 """The threshold policy: accept iff a score of the softmax reaches a certified threshold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil, isinf, log, sqrt
 from typing import Any, ClassVar, Self
 
@@ -27,14 +27,22 @@ class SoftmaxPolicy:
         score: A key of `SCORES`.
         threshold: In the score's units; -inf accepts everything, inf nothing.
         positive: Code of the positive class, or None when the target needs none.
-        certificate: What the threshold promises, and on which evidence.
+        certificate: What the threshold promises, and on which evidence; None when the target is
+            infeasible.
+        infeasible: Why nothing can be promised; everything is deferred then.
     """
 
     kind: ClassVar[str] = "softmax"
     score: str
     threshold: float
     positive: int | None
-    certificate: Certificate
+    certificate: Certificate | None
+    infeasible: Infeasible | None = None
+
+    @classmethod
+    def deferring(cls, infeasible: Infeasible, *, score: str, positive: int | None) -> Self:
+        """Return the policy for an infeasible target: it defers everything, and says why."""
+        return cls(score, float("inf"), positive, None, infeasible)
 
     @classmethod
     def fit(
@@ -113,8 +121,17 @@ class SoftmaxPolicy:
         return Decision(accepted, prediction, prediction_set, s)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the policy's own fields of `thresholds.json`."""
-        c = self.certificate
+        """Return the policy's own fields of `thresholds.json`.
+
+        Returns:
+            The fields, as JSON values.
+
+        Raises:
+            ArtifactError: If the policy has neither a certificate nor a reason for having none.
+        """
+        c = self.certificate or self.infeasible
+        if c is None:
+            raise ArtifactError("a softmax policy needs a certificate, or why there is none.")
         return {
             "policy": self.kind,
             "score": self.score,
@@ -124,7 +141,8 @@ class SoftmaxPolicy:
             "positive": self.positive,
             "target": {"risk": c.risk, "alpha": c.alpha},
             "delta": c.delta,
-            "certificate": c.to_dict(),
+            "certificate": self.certificate and self.certificate.to_dict(),
+            "infeasible": self.infeasible and asdict(self.infeasible),
         }
 
     @classmethod
@@ -154,6 +172,10 @@ class SoftmaxPolicy:
             raise ArtifactError(f"the softmax policy is malformed: {error}.") from None
         if score not in SCORES:
             raise ArtifactError(f"score {score!r} is unknown; known: {', '.join(SCORES)}.")
+        if document.get("infeasible") is not None:
+            return cls.deferring(
+                Infeasible(**document["infeasible"]), score=score, positive=positive
+            )
         if evidence is None:
             raise ArtifactError("the softmax policy has no certificate. Calibrate again.")
         certificate = Certificate.from_dict(evidence)

@@ -57,7 +57,7 @@ def test_confidence_may_say_never_but_not_nan() -> None:
     s, _ = arrays.confidence_and_loss([-np.inf, 0.5], [0, 1])
     assert s[0] == -np.inf
     for bad in (np.nan, np.inf):
-        with pytest.raises(DataError, match="confidence is (nan|inf) in row 1"):
+        with pytest.raises(DataError, match=r"confidence is (nan|inf) in row 1"):
             arrays.confidence_and_loss([0.1, bad], [0, 1])
     with pytest.raises(DataError, match=r"shape \(2,\) but loss has shape \(1,\)"):
         arrays.confidence_and_loss([0.1, 0.2], [0])

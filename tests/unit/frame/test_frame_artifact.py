@@ -34,7 +34,7 @@ def test_unknown_version_and_kind_say_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
     artifact.save(path, "calibrator", CALIBRATOR)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
-    with pytest.raises(ArtifactError, match="format version 99 is unknown .* Upgrade selectkit"):
+    with pytest.raises(ArtifactError, match=r"format version 99 is unknown .* Upgrade selectkit"):
         artifact.load(path, "calibrator")
 
 

@@ -6,7 +6,9 @@ HEAVY = ("numpy", "scipy", "torch", "zarr", "transformers", "pandas", "sklearn",
 
 def _loaded_after(code: str) -> list[str]:
     script = f"{code}\nimport sys\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return done.stdout.split()
 
 
