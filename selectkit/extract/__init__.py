@@ -12,6 +12,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from selectkit.extract.backbones import ALIASES, Backbone, load_backbone
 from selectkit.extract.decode import DECODER_POLICY, UndecodableImageError, decode
+from selectkit.extract.doctor import Check, diagnose
 from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
@@ -21,6 +22,7 @@ __all__ = [
     "ALIASES",
     "DECODER_POLICY",
     "Backbone",
+    "Check",
     "ExtractionSummary",
     "Preprocessing",
     "Progress",
@@ -28,6 +30,7 @@ __all__ = [
     "Source",
     "UndecodableImageError",
     "decode",
+    "diagnose",
     "extract",
     "load_backbone",
     "open_source",

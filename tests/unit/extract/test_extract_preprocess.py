@@ -1,0 +1,72 @@
+import re
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selectkit.errors import ConfigError
+from selectkit.extract import Preprocessing
+from tests.unit.extract.extract_tools import noise
+
+SIZES = [(256, 256), (300, 200), (199, 301), (31, 33), (20, 700), (1, 90), (224, 223)]
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [224, 32, 37])
+def test_meta_eval_equals_torchvision(
+    size: int, interpolation: Literal["bicubic", "bilinear"]
+) -> None:
+    from torchvision import transforms
+
+    theirs = transforms.Compose([
+        transforms.Resize(
+            round(size * 256 / 224), transforms.InterpolationMode(interpolation), antialias=True
+        ),
+        transforms.CenterCrop(size),
+    ])
+    ours = Preprocessing(size, "meta-eval", interpolation)
+    for height, width in SIZES:
+        image = Image.fromarray(noise(height, width))
+        got = ours.apply(image)
+        assert got.shape == (size, size, 3)
+        assert got.dtype == np.uint8
+        assert np.array_equal(got, np.asarray(theirs(image)))
+
+
+def test_squash_equals_torchvision() -> None:
+    from torchvision import transforms
+
+    theirs = transforms.Resize((48, 48), transforms.InterpolationMode.BICUBIC, antialias=True)
+    for height, width in SIZES:
+        image = Image.fromarray(noise(height, width))
+        assert np.array_equal(Preprocessing(48, "squash").apply(image), np.asarray(theirs(image)))
+
+
+def test_the_two_modes_differ() -> None:
+    image = Image.fromarray(noise(60, 90))
+    squash = Preprocessing(32, "squash").apply(image)
+    crop = Preprocessing(32, "meta-eval").apply(image)
+    assert not np.array_equal(squash, crop)
+
+
+def test_round_trip_through_json() -> None:
+    import json
+
+    ours = Preprocessing(256, "squash", "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert Preprocessing.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": 0}, "image size must be a positive number of pixels, got 0."),
+        ({"mode": "crop"}, "mode must be 'meta-eval' or 'squash', got 'crop'."),
+        ({"interpolation": "box"}, "interpolation must be 'bicubic' or 'bilinear', got 'box'."),
+        ({"std": [0.5, 0.5, 0]}, "mean and std must be three numbers each, std positive; got"),
+        ({"mean": [0.5]}, "mean and std must be three numbers each"),
+    ],
+)
+def test_bad_settings_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Preprocessing.from_dict({**Preprocessing(224).to_dict(), **fields})
