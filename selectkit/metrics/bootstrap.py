@@ -23,7 +23,7 @@ Float64s: TypeAlias = npt.NDArray[np.float64]
 Statistics: TypeAlias = Callable[[Ints], Mapping[str, Float64s]]
 """From weights (B, N), int64 counts per sample, to values (B,) by name."""
 
-_CHUNK = 1 << 19  # weights held at a time: 4 MB
+_CHUNK = 1 << 14  # counts held at a time: chunks that stay in the cache are three times faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Interval:
 def bootstrap_weights(
     n: int, n_replicates: int, groups: ArrayLike | None, rng: np.random.Generator
 ) -> Iterator[Ints]:
-    """Yield resampling counts in chunks of a few megabytes.
+    """Yield resampling counts in small chunks.
 
     Args:
         n: N, the number of samples.
