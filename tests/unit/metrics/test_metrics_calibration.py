@@ -19,7 +19,6 @@ from selectkit.metrics import (
     smooth_ece,
 )
 
-
 UNKNOWN: Any = "area"
 
 

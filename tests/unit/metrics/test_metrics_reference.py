@@ -28,7 +28,7 @@ REFERENCE = DATA / "reference_shared.json"
 pytestmark = pytest.mark.skipif(not REFERENCE.is_file(), reason="no reference data beside the tree")
 
 
-def near(value: float, within: float = 1e-9) -> Any:  # noqa: ANN401 (pytest exports no type)
+def near(value: float, within: float = 1e-9) -> Any:
     return pytest.approx(value, rel=0, abs=within)
 
 

@@ -1,0 +1,260 @@
+"""Certified thresholds: what is deployed, what is refused, what the answers say."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from selectkit.errors import ArtifactError, DataError, RiskError
+from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
+from selectkit.stats import binomial_pvalue, clopper_pearson_upper
+
+
+def certified(answer: Certificate | Infeasible) -> Certificate:
+    assert isinstance(answer, Certificate), answer.message()
+    return answer
+
+
+def infeasible(answer: Certificate | Infeasible) -> Infeasible:
+    assert isinstance(answer, Infeasible), answer.sentence()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("alpha", "delta", "row"),
+    [
+        (0.01, 0.05, [299, 473, 628, 773, 913, 1049]),
+        (0.01, 0.10, [230, 388, 531, 667, 798, 926]),
+        (0.02, 0.05, [149, 236, 313, 386, 456, 523]),
+        (0.02, 0.10, [114, 194, 265, 333, 398, 462]),
+        (0.05, 0.05, [59, 93, 124, 153, 181, 208]),
+        (0.05, 0.10, [45, 77, 105, 132, 158, 184]),
+    ],
+)
+def test_label_budget_table(alpha: float, delta: float, row: list[int]) -> None:
+    assert [labels_needed(alpha, delta, k) for k in range(6)] == row
+
+
+@pytest.mark.parametrize("errors", [0, 1, 7, 200])
+def test_label_budget_is_the_smallest(errors: int) -> None:
+    n = labels_needed(0.03, 0.07, errors)
+    assert binomial_pvalue(errors, n, 0.03) <= 0.07 < binomial_pvalue(errors, n - 1, 0.03)
+
+
+def test_deployed_rule_accepts_exactly_the_tested_samples() -> None:
+    rng = np.random.default_rng(0)
+    for digits in (2, 16):
+        s = np.round(rng.random(600), digits)
+        wrong = rng.random(600) < 0.2 * (1 - s) ** 2
+        found = certified(certify_threshold(s, wrong, alpha=0.05))
+        accepted = s >= found.threshold
+        assert accepted.sum() == found.n_accepted
+        assert wrong[accepted].sum() == found.errors
+        assert found.coverage == found.n_accepted / 600
+        assert found.risk_upper == clopper_pearson_upper(found.errors, found.n_accepted, 0.1)
+        assert found.risk_upper <= 0.05
+
+
+def test_threshold_sits_just_above_the_next_lower_score() -> None:
+    s = np.repeat([3.0, 2.0, 1.0], 60)
+    found = certified(certify_threshold(s, s == 1.0, alpha=0.05))
+    assert found.threshold == np.nextafter(1.0, 2.0)
+    assert found.n_accepted == 120
+
+
+def test_all_right_accepts_every_finite_confidence() -> None:
+    s = np.append(np.arange(60.0), [-np.inf, -np.inf])
+    found = certified(certify_threshold(s, np.zeros(62), alpha=0.05))
+    assert found.n_accepted == 60
+    assert found.coverage == 60 / 62
+    assert found.threshold == np.finfo(float).min
+    assert not (np.array([-np.inf]) >= found.threshold).any()
+
+
+def test_the_smallest_budget_suffices() -> None:
+    n = labels_needed(0.05, 0.1)
+    assert certify_threshold(np.arange(n), np.zeros(n), alpha=0.05).feasible
+    short = infeasible(certify_threshold(np.arange(n - 1), np.zeros(n - 1), alpha=0.05))
+    assert (short.needs, short.feasible) == (n, False)
+
+
+def test_one_early_error_does_not_end_a_large_sample() -> None:
+    s = -np.arange(2000.0)
+    wrong = np.zeros(2000)
+    wrong[10] = 1
+    assert certified(certify_threshold(s, wrong, alpha=0.05)).coverage == 1
+
+
+def test_grid_candidates_accept_at_or_above() -> None:
+    s = np.linspace(0, 1, 201)
+    wrong = s < 0.4
+    found = certified(
+        certify_threshold(s, wrong, alpha=0.05, candidates=[0.9, 0.1, 0.5, 0.39, 0.0])
+    )
+    assert found.threshold == 0.39
+    assert (found.n_accepted, found.errors) == (int((s >= 0.39).sum()), 2)
+
+
+def test_grid_of_minus_infinity_still_defers_minus_infinity() -> None:
+    s = np.append(np.ones(100), -np.inf)
+    found = certified(certify_threshold(s, np.zeros(101), alpha=0.05, candidates=[-np.inf]))
+    assert (found.threshold, found.n_accepted) == (np.finfo(float).min, 100)
+
+
+def test_denominator_all_counts_deferred_samples_as_safe() -> None:
+    s = -np.arange(300.0)
+    wrong = np.arange(300) % 10 == 9
+    found = certified(certify_threshold(s, wrong, alpha=0.02, denominator="all", risk="miss_rate"))
+    assert binomial_pvalue(found.errors, 300, 0.02) <= 0.1
+    assert binomial_pvalue(found.errors + 1, 300, 0.02) > 0.1
+    assert s[found.n_accepted] == -found.n_accepted
+    assert wrong[found.n_accepted]  # the next sample would have been one error too many
+
+
+def test_accepting_nothing_is_no_certificate() -> None:
+    s = np.linspace(0, 1, 200)
+    answer = certify_threshold(
+        s, np.ones(200), alpha=0.05, denominator="all", candidates=[2.0, 0.5], risk="miss_rate"
+    )
+    assert infeasible(answer).needs is None
+    accepted = certify_threshold(s, np.ones(200), alpha=0.05, candidates=[2.0, 0.5])
+    assert infeasible(accepted).needs is None
+
+
+def test_coverage_lower_is_the_uniform_bound() -> None:
+    found = certified(certify_threshold(np.arange(500), np.zeros(500), alpha=0.05))
+    assert found.coverage_lower == pytest.approx(1 - math.sqrt(math.log(10) / 1000))
+    loose = certified(certify_threshold(np.arange(500), np.zeros(500), alpha=0.05, delta=0.9))
+    assert loose.coverage_lower == pytest.approx(1 - math.sqrt(math.log(2) / 1000))
+
+
+def message(s: object, wrong: object, risk: str, denominator: str = "accepted") -> str:
+    ell = np.asarray(wrong, dtype=float)
+    scores = np.asarray(s, dtype=float)
+    if denominator == "all":
+        return infeasible(
+            certify_threshold(scores, ell, alpha=0.02, denominator="all", risk=risk)
+        ).message()
+    return infeasible(certify_threshold(scores, ell, alpha=0.02, risk=risk)).message()
+
+
+def test_messages_say_what_would_suffice() -> None:
+    start = "cannot be certified: "
+    assert message(np.arange(37), np.zeros(37), "fnr") == (
+        f"INFEASIBLE: fnr <= 0.02 with confidence 90 % {start}37 positives in the calibration "
+        "split, needs at least 114 positives."
+    )
+    assert message([-np.inf] * 3 + [1], np.zeros(4), "fpr").endswith(
+        "1 negatives in the calibration split can be accepted (of 4), needs at least 114 negatives."
+    )
+    ranked = -np.arange(300.0)
+    hopeless = message(ranked, np.arange(300) % 3 == 0, "error")
+    assert hopeless.endswith("most confident samples are errors, so more labels will not help.")
+    stopped = np.zeros(150)
+    stopped[[0, 149]] = 1
+    assert "1 of the 149 most confident samples are errors, needs at least" in message(
+        ranked[:150], stopped, "error"
+    )
+    early = np.zeros(220)
+    early[0] = 1
+    assert message(ranked[:220], early, "error").endswith(
+        "1 of the 220 most confident samples are errors, but stricter thresholds failed before "
+        "them, needs at least 221 samples."
+    )
+    tied = message(np.ones(200), np.arange(200) < 3, "miss_rate", "all")
+    assert "3 of the 200 most confident positives are errors, needs at least" in tied
+    part = message(np.append(np.ones(100), np.zeros(100)), np.arange(200) < 3, "miss_rate", "all")
+    assert "3 of the 100 most confident positives are errors (of 200 in all)" in part
+
+
+def test_needs_would_do_at_the_same_rate() -> None:
+    answer = infeasible(certify_threshold(np.ones(200), np.arange(200) < 2, alpha=0.02))
+    assert answer.needs is not None
+    k = math.ceil(answer.needs * 2 / 200)
+    assert binomial_pvalue(k, answer.needs, 0.02) <= 0.1
+    smaller = np.arange(150, answer.needs)
+    assert (binomial_pvalue(-(-smaller * 2 // 200), smaller, 0.02) > 0.1).all()
+
+
+def test_sentences() -> None:
+    base = Certificate(
+        risk="error", alpha=0.05, delta=0.1, kind="pac", method="m", threshold=0.5, n=162,
+        n_accepted=120, errors=0, risk_upper=0.019, coverage=120 / 162, coverage_lower=0.6,
+    )  # fmt: skip
+    assert base.feasible
+    assert base.sentence() == (
+        "With 90 % confidence over the draw of the calibration split, at most 5 % of automatically "
+        "decided images are wrong (0 errors among 120 accepted; coverage 74.1 %)."
+    )
+    changed = {**base.to_dict(), "kind": "expectation", "risk": "fnr", "errors": 1}
+    assert Certificate.from_dict(changed).sentence() == (
+        "On average over draws of the calibration split, at most 5 % of automatically decided "
+        "positives are missed (1 error among 120 accepted; coverage 74.1 %)."
+    )
+    changed = {**base.to_dict(), "kind": "none", "risk": "cost"}
+    assert (
+        Certificate
+        .from_dict(changed)
+        .sentence()
+        .startswith("No guarantee: the target was that at most 5 % is the cost")
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.25, math.inf, -math.inf])
+def test_certificates_survive_json(threshold: float) -> None:
+    found = certified(certify_threshold(np.arange(99), np.zeros(99), alpha=0.05))
+    document = {**found.to_dict(), "threshold": threshold}
+    again = Certificate.from_dict(document)
+    text = json.dumps(again.to_dict(), allow_nan=False)
+    assert Certificate.from_dict(json.loads(text)) == again
+    assert again.threshold == threshold
+
+
+def test_incomplete_certificates_are_refused() -> None:
+    found = certified(certify_threshold(np.arange(99), np.zeros(99), alpha=0.05))
+    document = {k: v for k, v in found.to_dict().items() if k != "delta"}
+    with pytest.raises(ArtifactError, match=r"missing \['delta'\], unknown \['beta'\]"):
+        Certificate.from_dict({**document, "beta": 1})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: certify_threshold([1, 2], [0, 1], alpha=2), RiskError, "alpha must be .* got 2"),
+        (
+            lambda: certify_threshold([1, 2], [0, 1], alpha=0.1, delta=0.0),
+            RiskError,
+            "delta must be strictly between 0 and 1, got 0.0",
+        ),
+        (
+            lambda: certify_threshold([1, 2], [0, 0.5], alpha=0.1),
+            DataError,
+            "loss must be 0 or 1 in every row.*wsr_upper",
+        ),
+        (
+            lambda: certify_threshold([1, math.nan], [0, 1], alpha=0.1),
+            DataError,
+            "confidence is nan in row 1",
+        ),
+        (
+            lambda: certify_threshold([1, 2], [0, 1], alpha=0.1, candidates=[math.nan]),
+            RiskError,
+            r"candidates must be numbers of shape \(M,\)",
+        ),
+        (lambda: labels_needed(0.1, 1.5), RiskError, "delta must be strictly"),
+        (lambda: labels_needed(0.1, 0.1, -1), DataError, "errors must be at least 0, got -1"),
+    ],
+)
+def test_refusals(call: object, error: type[Exception], text: str) -> None:
+    assert callable(call)
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_unknown_denominator_is_refused() -> None:
+    from typing import Any
+
+    other: Any = "positives"
+    with pytest.raises(RiskError, match='"accepted" or "all", got \'positives\''):
+        certify_threshold([1, 2], [0, 1], alpha=0.1, denominator=other)
