@@ -19,6 +19,11 @@ _LARGEST = {
     "float32": float(np.finfo(np.float32).max),
     "bfloat16": float.fromhex("0x1.fep127"),
 }
+_INFINITY = {  # all bits but the sign, and what they are for an infinite number
+    "float16": (0x7FFF, 0x7C00),
+    "float32": (0x7FFFFFFF, 0x7F800000),
+    "bfloat16": (0x7FFF, 0x7F80),
+}
 _QUIET_NAN = 0x7FC0
 
 
@@ -56,20 +61,24 @@ def encode(values: Floats, dtype: str, what: str) -> npt.NDArray[np.generic]:
         Shape (M, D), the dtype on disk, C order.
 
     Raises:
-        CacheError: If a value is infinite or beyond the largest number of the dtype.
+        CacheError: If a value is infinite, or becomes so by rounding to the dtype.
     """
-    largest = float(np.nanmax(np.abs(values), initial=0.0))
-    if largest > _LARGEST[dtype]:
+    with np.errstate(over="ignore"):
+        if dtype == "bfloat16":
+            bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
+            rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+            stored = np.where(np.isnan(values), _QUIET_NAN, rounded).astype("<u2")
+        else:
+            stored = np.ascontiguousarray(values, dtype=_STORED[dtype])
+    mask, infinity = _INFINITY[dtype]
+    if ((stored.view(f"<u{stored.itemsize}") & mask) == infinity).any():
+        largest = float(np.nanmax(np.abs(values)))
         wider = [d for d in ("float32", "bfloat16") if _LARGEST[d] >= largest]
         raise CacheError(
             f"{what} holds values up to {largest:.6g}, but {dtype} ends at {_LARGEST[dtype]:.6g}: "
             + (f"store them as {' or '.join(wider)}." if wider else "no stored dtype holds them.")
         )
-    if dtype != "bfloat16":
-        return np.ascontiguousarray(values, dtype=_STORED[dtype])
-    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    return np.where(np.isnan(values), _QUIET_NAN, rounded).astype("<u2")
+    return stored
 
 
 def decode(stored: npt.NDArray[np.generic], dtype: str) -> Floats:

@@ -3,6 +3,7 @@
 import mmap
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class ShardedArray:
         self.dtype = np.dtype("float16" if stored == "float16" else "float32")
         self._root, self._folder, self._stored, self._chunk_rows = root, folder, stored, chunk_rows
         self._commits, self._checked = commits, checked
-        self._maps: OrderedDict[int, npt.NDArray[np.generic]] = OrderedDict()
+        self._maps: OrderedDict[int, npt.NDArray[np.void]] = OrderedDict()
+        self._row_dtype = np.dtype(f"V{shape[1] * dtypes.stored_dtype(stored).itemsize}")
         self._extent = np.zeros(-(-shape[0] // chunk_rows), dtype=np.int64)
         size = dtypes.chunk_size(chunk_rows, shape[1], stored)
         for shard, commit in commits.items():
@@ -144,16 +146,17 @@ class ShardedArray:
         )
 
     def _gather(self, rows: npt.NDArray[np.int64]) -> Floats:
-        shard, offset = np.divmod(rows, self._chunk_rows)
+        """Rows grouped by shard; each row is one opaque element, which NumPy copies fastest."""
+        order = np.argsort(rows)
+        shard, offset = np.divmod(rows[order], self._chunk_rows)
         absent = np.flatnonzero(offset >= self._extent[shard])
         if absent.size:
-            self._refuse(int(rows[absent[0]]))
+            self._refuse(int(rows[order][absent[0]]))
         out = np.empty((len(rows), self.shape[1]), dtype=dtypes.stored_dtype(self._stored))
-        order = np.argsort(shard, kind="stable")
-        touched, first = np.unique(shard[order], return_index=True)
-        for k, a, b in zip(touched.tolist(), first, [*first[1:], len(rows)], strict=False):
-            place = order[a:b]
-            out[place] = self._mapped(k)[offset[place]]
+        opaque = out.view(self._row_dtype).reshape(-1)
+        first = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
+        for a, b in pairwise([*first, len(rows)]):
+            opaque[order[a:b]] = self._mapped(int(shard[a]))[offset[a:b]]
         return dtypes.decode(out, self._stored)
 
     def _span(self, start: int, stop: int) -> Floats:
@@ -181,16 +184,14 @@ class ShardedArray:
                     raise CacheError(f"{path} was cut short while it was read.")
                 done += got
 
-    def _mapped(self, shard: int) -> npt.NDArray[np.generic]:
+    def _mapped(self, shard: int) -> npt.NDArray[np.void]:
+        """The rows of a chunk, each as one opaque element."""
         if shard in self._maps:
             self._maps.move_to_end(shard)
             return self._maps[shard]
         with (self._root / layout.chunk_path(self._folder, shard)).open("rb") as file:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        shape = (self._chunk_rows, self.shape[1])
-        raw = np.frombuffer(
-            mapping, dtypes.stored_dtype(self._stored), count=shape[0] * shape[1]
-        ).reshape(shape)
+        raw = np.frombuffer(mapping, self._row_dtype, count=self._chunk_rows)
         self._maps[shard] = raw
         if len(self._maps) > _MAPPED_AT_ONCE:
             self._maps.popitem(last=False)

@@ -67,8 +67,8 @@ def test_bfloat16_rounds_to_nearest_even(tmp_path: Path) -> None:
     [
         (
             "float16",
-            65505.0,
-            "values up to 65505, but float16 ends at 65504: store them as float32 or bfloat16.",
+            65520.0,
+            "values up to 65520, but float16 ends at 65504: store them as float32 or bfloat16.",
         ),
         (
             "float16",

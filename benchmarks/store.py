@@ -1,0 +1,154 @@
+"""How fast is the feature store beside np.memmap (the floor) and zarr-python on the same files?
+
+Run `python -m benchmarks.store > benchmarks/results/store.jsonl`. All reads are of a warm page
+cache; all contestants are timed in turn in each repetition, and ratios are taken per repetition.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks._figures import figure, middle
+from selectkit.cache import FeatureStore, IndexPart
+
+PACKAGES = ("numpy", "zarr", "google-crc32c", "pyarrow")
+Times = Mapping[str, list[float]]
+
+
+def index_part(rows: range) -> IndexPart:
+    """An index of plausible texts."""
+    n = len(rows)
+    return IndexPart(
+        id=[f"images/{i:09d}.jpg" for i in rows],
+        path=[f"/data/images/{i:09d}.jpg" for i in rows],
+        label=[str(i % 1000) for i in rows],
+        group=[None] * n,
+        content_hash=[f"sha256:{i * 0x9E3779B97F4A7C15 % 2**64:064x}" for i in rows],
+        status=["ok"] * n,
+        width=[640] * n,
+        height=[480] * n,
+    )
+
+
+def in_turn(actions: Mapping[str, Callable[[], object]], repetitions: int) -> Times:
+    """Wall times of each action; a first round is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(repetitions + 1):
+        for name, action in actions.items():
+            start = perf_counter()
+            action()
+            times[name].append(perf_counter() - start)
+    return {name: found[1:] for name, found in times.items()}
+
+
+def report(question: str, times: Times, megabytes: float) -> None:
+    """Print times (or speeds) and the ratios to the store of one question."""
+    for name, found in times.items():
+        number, spread = middle([megabytes / t for t in found])
+        figure(f"{question}: {name}", number, "MB/s", spread=spread, packages=PACKAGES)
+    for name in times.keys() - {"store"}:
+        ratios = [t / own for own, t in zip(times["store"], times[name], strict=True)]
+        number, spread = middle(ratios)
+        figure(
+            f"{question}: speed of the store over {name}",
+            number,
+            "x",
+            spread=spread,
+            packages=PACKAGES,
+        )
+
+
+def write_store(path: Path, x: npt.NDArray[np.float16], rows_per_shard: int) -> FeatureStore:
+    """Index, then timed features; prints the write speed."""
+    store = FeatureStore.create(path, source={}, rows=len(x), rows_per_shard=rows_per_shard)
+    store.create_view("base", fingerprint={}, features={"cls": (x.shape[1], "float16")})
+    size = f"{len(x):,} x {x.shape[1]} float16"
+    with store.writing():
+        start = perf_counter()
+        for shard in range(store.n_shards):
+            store.write_index(shard, index_part(store.shard_rows(shard)))
+        figure(
+            f"write and commit the index of {len(x):,} rows",
+            perf_counter() - start,
+            "s",
+            packages=PACKAGES,
+        )
+        start = perf_counter()
+        for shard in range(store.n_shards):
+            rows = store.shard_rows(shard)
+            store.write_features("base", shard, {"cls": x[rows.start : rows.stop]})
+        speed = x.nbytes / 1e6 / (perf_counter() - start)
+        figure(f"write and commit {size}, fsync included", speed, "MB/s", packages=PACKAGES)
+    return store
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--rows-per-shard", type=int, default=4096)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((options.rows, options.dim), dtype=np.float32).astype(np.float16)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        np.save(Path(folder) / "x.npy", x)
+        path = Path(folder) / "store.zarr"
+        write_store(path, x, options.rows_per_shard)
+        compare(path, Path(folder) / "x.npy", x, options.repetitions)
+        whole_store(path, options.repetitions)
+
+
+def compare(path: Path, npy: Path, x: npt.NDArray[np.float16], repetitions: int) -> None:
+    """The same reads from the store, np.memmap and zarr-python."""
+    import zarr
+
+    mapped = np.load(npy, mmap_mode="r")
+    array = FeatureStore.open(path).array("base", "cls")
+    with_zarr = zarr.open_array(path / "views/base/features/cls", mode="r")
+    np.testing.assert_array_equal(array.read(), x)
+    np.testing.assert_array_equal(np.asarray(with_zarr[:]), x)
+    size = f"{x.shape[0]:,} x {x.shape[1]} float16"
+    full: dict[str, Callable[[], object]] = {
+        "store": array.read,
+        "np.memmap": lambda: np.array(mapped),
+        "zarr-python": lambda: with_zarr[:],
+    }
+    report(f"full read of {size}", in_turn(full, repetitions), x.nbytes / 1e6)
+    rng = np.random.default_rng(1)
+    batches = [rng.integers(0, len(x), size=4096) for _ in range(4)]
+    rows = batches[0]
+    np.testing.assert_array_equal(np.asarray(with_zarr.oindex[rows, :]), array[rows])
+    random: dict[str, Callable[[], object]] = {
+        "store": lambda: [array[b] for b in batches],
+        "np.memmap": lambda: [mapped[b] for b in batches],
+        "zarr-python": lambda: [with_zarr.oindex[b, :] for b in batches],
+    }
+    megabytes = 4 * 4096 * x.shape[1] * 2 / 1e6
+    report(f"4,096 random rows of {size}", in_turn(random, repetitions), megabytes)
+
+
+def whole_store(path: Path, repetitions: int) -> None:
+    """What a fast command pays before it can start: opening, index, one split as float32."""
+    actions: dict[str, Callable[[], object]] = {
+        "open the store and a feature array": lambda: FeatureStore.open(path).array("base", "cls"),
+        "read the index": lambda: FeatureStore.open(path).index(),
+        "read split train as float32, checksums compared": lambda: FeatureStore.open(path).read(
+            "base", "train"
+        ),
+        "verify every byte": lambda: FeatureStore.open(path).verify(),
+    }
+    for question, found in in_turn(actions, max(3, repetitions // 2)).items():
+        number, spread = middle(found)
+        figure(question, number, "s", spread=spread, packages=PACKAGES)
+
+
+if __name__ == "__main__":
+    main()
