@@ -31,6 +31,10 @@ class Check:
     detail: str
     fix: str = ""
 
+    def to_dict(self) -> dict[str, str | bool]:
+        """Return the fields as JSON types."""
+        return {"name": self.name, "ok": self.ok, "detail": self.detail, "fix": self.fix}
+
 
 def diagnose() -> list[Check]:
     """Look at Python, the libraries, the device and the OpenMP settings, and run a backbone.

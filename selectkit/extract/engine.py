@@ -209,6 +209,7 @@ def _probe(backbone: Backbone, size: int) -> dict[str, list[float]]:
     ramp = np.add.outer(7 * np.arange(size), 3 * np.arange(size))
     pattern = np.stack([ramp % 256, ramp // 2 % 256, ramp // 3 % 256], axis=-1).astype(np.uint8)
     features = backbone(pattern[None])
+    _require_finite(backbone, features, ["the reference image"])
     return {name: [float(v) for v in features[name][0, :8]] for name in FEATURES}
 
 
@@ -246,14 +247,20 @@ def _forward(job: _Job, batch: Sequence[Loaded], first: int) -> dict[str, npt.ND
         if image.pixels is not None:
             slot[:] = image.pixels
     features = job.backbone(pixels)
-    for name in FEATURES:
-        wrong = np.flatnonzero(good & ~np.isfinite(features[name]).all(axis=1))
+    _require_finite(job.backbone, features, [job.records[first + i].id for i in range(len(batch))])
+    return {name: np.where(good[:, None], features[name], np.nan) for name in FEATURES}
+
+
+def _require_finite(
+    backbone: Backbone, features: dict[str, npt.NDArray[np.float32]], names: Sequence[str]
+) -> None:
+    for feature in FEATURES:
+        wrong = np.flatnonzero(~np.isfinite(features[feature]).all(axis=1))
         if wrong.size:
             raise BackboneError(
-                f"{job.backbone.id} gives {name!r} features that are not finite for "
-                f"{job.records[first + wrong[0]].id!r}. Try --dtype float32 for the computation."
+                f"{backbone.id} gives {feature!r} features that are not finite for "
+                f"{names[wrong[0]]!r}. Compute in float32, and check the weights."
             )
-    return {name: np.where(good[:, None], features[name], np.nan) for name in FEATURES}
 
 
 def _commit(

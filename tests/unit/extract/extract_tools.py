@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ def main(store: str, backbone: str) -> int:
 
     def tell(progress: Progress) -> None:
         print(progress.done, flush=True)
+        time.sleep(0.01)  # so that a signal finds it at work
 
     model = load_backbone("tiny", device="cpu") if backbone == "tiny" else StubBackbone()
     source = open_source("digits")
