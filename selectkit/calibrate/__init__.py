@@ -4,6 +4,7 @@ from selectkit.calibrate.calibrator import CALIBRATORS, AnyCalibrator, Calibrato
 from selectkit.calibrate.identity import Identity
 from selectkit.calibrate.platt import Platt
 from selectkit.calibrate.temperature import Temperature
+from selectkit.verbs import also_a_verb
 
 __all__ = [
     "CALIBRATORS",
@@ -14,3 +15,5 @@ __all__ = [
     "Temperature",
     "from_dict",
 ]
+
+also_a_verb(__name__)

@@ -57,6 +57,6 @@ def command(
         print_json(summary.to_dict())
     else:
         say(*summary.lines())
-        warn(summary.warnings())
+        warn(summary.warnings)
     if summary.interrupted:
         raise KeyboardInterrupt

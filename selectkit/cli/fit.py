@@ -47,8 +47,11 @@ def command(
             store,
             out=out,
             config=chosen,
-            on_epoch=lambda epoch, value: bar.update(
-                task, completed=epoch, total=chosen.epochs, rate=f"{chosen.select_by} {value:.4f}"
+            on_epoch=lambda e: bar.update(
+                task,
+                completed=e.epoch,
+                total=chosen.epochs,
+                rate=f"{chosen.select_by} {e.criterion or float('nan'):.4f}",
             ),
         )
     if json:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-POLICIES = "Policies on val_test, error among accepted with its 95 % interval (* active)"
+POLICIES = "Policies on val_test: error among the accepted images (* = active)"
 
 
 def print_json(document: Any) -> None:
@@ -34,7 +35,9 @@ def warn(lines: Iterable[str]) -> None:
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the first column is left-aligned text, the others are figures."""
-    table = Table(title=title or None, title_justify="left", title_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right")
     for row in rows:

@@ -98,8 +98,8 @@ class FitConfig:
     weight_decay: Annotated[Annotated[float, Ge(0)], Help("mlp: weight decay of AdamW.")] = 1e-2
     batch_size: Annotated[Positive, Help("mlp: rows per step.")] = 512
     class_weights: Annotated[
-        Literal["none", "balanced"], Help("mlp: balanced weighs every class the same in the loss.")
-    ] = "none"
+        Literal["balanced"] | None, Help("mlp: balanced weighs every class the same in the loss.")
+    ] = None
     select_by: Annotated[
         str, Help("mlp: early stopping on val_select by nll, augrc, or coverage@fnr=0.02.")
     ] = "nll"

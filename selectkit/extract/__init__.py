@@ -17,6 +17,7 @@ from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source, open_source, reopen
+from selectkit.verbs import also_a_verb
 
 __all__ = [
     "ALIASES",
@@ -36,3 +37,5 @@ __all__ = [
     "open_source",
     "reopen",
 ]
+
+also_a_verb(__name__)

@@ -26,6 +26,7 @@ from selectkit.heads.rows import (
     select_rows,
     standardised,
 )
+from selectkit.threads import blas_threads_for
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(1, -5, 10))
 """Penalty strengths that are tried, strongest first; 10 to 1e-5, evenly in the logarithm."""
@@ -105,13 +106,14 @@ class LinearHead:
         )
         mean, scale = moments(x)
         dtype = np.float64 if x.dtype == np.float64 else np.float32
-        best, path = _best_on_select(
-            standardised(x, mean, scale, dtype),
-            np.searchsorted(present, y),
-            standardised(x_select, mean, scale, dtype),
-            np.searchsorted(present, y_select),
-            strengths,
-        )
+        with blas_threads_for(x.size * len(present)):
+            best, path = _best_on_select(
+                standardised(x, mean, scale, dtype),
+                np.searchsorted(present, y),
+                standardised(x_select, mean, scale, dtype),
+                np.searchsorted(present, y_select),
+                strengths,
+            )
         weights, bias = all_classes(best[1], best[2], present, n_classes)
         return cls(mean, scale, weights, bias, best[0], path, len(y))
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Ints
 from selectkit.errors import DataError
+from selectkit.threads import blas_threads_for
 
 Float64s: TypeAlias = npt.NDArray[np.float64]
 
@@ -135,7 +136,8 @@ def replicate(
         return {k: v for statistic in statistics for k, v in statistic(weights).items()}
 
     values = {k: float(v[0]) for k, v in evaluate(np.ones((1, n), dtype=np.int64)).items()}
-    chunks = [evaluate(w) for w in bootstrap_weights(n, n_replicates, groups, rng)]
+    with blas_threads_for(_CHUNK):
+        chunks = [evaluate(w) for w in bootstrap_weights(n, n_replicates, groups, rng)]
     return values, {k: np.concatenate([chunk[k] for chunk in chunks]) for k in values}
 
 

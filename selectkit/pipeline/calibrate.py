@@ -62,10 +62,12 @@ class Calibration:
             return [self.policy.infeasible.message(), "the run now defers everything"]
         certificate = self.policy.certificate
         assert certificate is not None  # a feasible policy has one
+        rule = f"accept iff {self.policy.score} >= {self.policy.threshold:.6g}"
+        if self.policy.threshold < -1e300:  # below every finite score
+            rule = "accept everything"
         return [
             certificate.sentence(),
-            f"accept iff {self.policy.score} >= {self.policy.threshold:.6g}: "
-            f"{certificate.coverage:.1%} of val_calib",
+            f"{rule}: {certificate.coverage:.1%} of val_calib",
             f"next: selectkit evaluate {self.run}",
         ]
 
@@ -106,7 +108,12 @@ def calibrate(
     calibrator = CALIBRATORS[chosen.calibrator].fit(raw.logits, select.y)
     calib, outputs = opened.outputs(cache, "val_calib", calibrator)
     policy, n_used = certified(
-        calib, outputs, target=target, config=chosen, positive=opened.head.positive
+        calib,
+        outputs,
+        target=target,
+        delta=chosen.delta,
+        score=chosen.score,
+        positive=opened.head.positive,
     )
     result = Calibration(
         run=opened.path,
@@ -126,7 +133,8 @@ def certified(
     outputs: Outputs,
     *,
     target: Target,
-    config: CalibrateConfig,
+    delta: float,
+    score: str,
     positive: int | None,
 ) -> tuple[SoftmaxPolicy, int]:
     """Find the policy for one target on val_calib.
@@ -135,7 +143,8 @@ def certified(
         calib: The labelled rows of val_calib.
         outputs: What head and calibrator say about them.
         target: What to promise.
-        config: delta and score are used.
+        delta: Probability with which the promise may fail.
+        score: Name of the confidence score.
         positive: Index of the positive class.
 
     Returns:
@@ -154,13 +163,13 @@ def certified(
         Outputs(outputs.logits[alone], outputs.probabilities[alone]),
         calib.y[alone],
         target=target,
-        delta=config.delta,
-        score=config.score,
+        delta=delta,
+        score=score,
         positive=positive,
         split=calib.fingerprint,
     )
     if isinstance(answer, Infeasible):
-        answer = SoftmaxPolicy.deferring(answer, score=config.score, positive=positive)
+        answer = SoftmaxPolicy.deferring(answer, score=score, positive=positive)
     return answer, len(alone)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from selectkit import __version__, artifact, metrics, report
+from selectkit.arrays import Bools
 from selectkit.cache import Features, FeatureStore
-from selectkit.config import CalibrateConfig, EvaluateConfig
+from selectkit.config import EvaluateConfig
 from selectkit.metrics import Interval
 from selectkit.pipeline.calibrate import certified
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.measure import Judged, Sections, measure
+from selectkit.pipeline.measure import Judged, Sections, measure, measure_rates
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.thumbnails import hardest, thumbnails
 from selectkit.policies import Outputs, SoftmaxPolicy, Target
@@ -50,7 +51,7 @@ class Evaluation:
 
     def policy_table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: policy, coverage, error among accepted, bound, deferred."""
-        header = ["policy", "coverage", "error if accepted", "certified", "deferred"]
+        header = ["policy", "coverage", "error (95 %)", "certified", "deferred"]
         rows = [
             [
                 ("* " if row.active else "  ") + row.policy,
@@ -112,16 +113,16 @@ def evaluate(
     judged = _judge(test, outputs, policy, opened.head.positive)
     sections, curve = measure(judged, n_replicates=chosen.replicates, seed=chosen.seed)
     policies = _policies(opened, cache, policy, judged, outputs, sections, chosen, also)
-    confidence = outputs.probabilities.max(axis=1)
-    null_level = metrics.ece_null_level(confidence)
+    null_level = sections["probabilities"]["ece_null_level"].value
     warnings = _warnings(test, policy, opened)
-    document = _document(opened, test, policy, sections, null_level, policies, warnings)
+    document = _document(opened, test, policy, sections, policies, warnings)
     opened = opened.update(evaluate=chosen)
     artifact.save(opened.path / "metrics.json", "metrics", document)
     artifact.write_bytes(opened.path / "metrics.csv", _csv(sections).encode())
+    pictures = _pictures(cache, test, judged, chosen.thumbnails)
     page = RunReport(
         title="Trust this prediction, or hand it on?",
-        run=opened.path.resolve().name,
+        run="/".join(opened.path.resolve().parts[-2:]),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         target=_asked(policy),
         promise=_promise(policy),
@@ -138,7 +139,8 @@ def evaluate(
         score=policy.score,
         curve=_curve(curve, sections, policy),
         reliability=_reliability(outputs, test, null_level),
-        **_pictures(cache, test, judged, chosen.thumbnails),
+        errors=pictures[0],
+        deferrals=pictures[1],
         provenance=_provenance(opened, cache, test, chosen),
         commands=_commands(opened, chosen),
         warnings=warnings,
@@ -183,12 +185,12 @@ def _policies(
     rows = [_row("accept everything", "nothing", everything, judged, config)]
     operating = sections["operating"]
     for text in also:
-        asked = CalibrateConfig(target=text, delta=_delta(policy), score=policy.score)
         other, _ = certified(
             calib,
             calib_outputs,
             target=Target.parse(text),
-            config=asked,
+            delta=_delta(policy),
+            score=policy.score,
             positive=judged.positive,
         )
         accepted = other.decide(outputs).accepted
@@ -205,16 +207,14 @@ def _policies(
 
 
 def _row(
-    name: str, bound: str, accepted: np.ndarray, judged: Judged, config: EvaluateConfig
+    name: str, bound: str, accepted: Bools, judged: Judged, config: EvaluateConfig
 ) -> PolicyRow:
-    found = metrics.bootstrap_statistics(
-        metrics.label_statistics(
-            ["coverage", "error"], judged.labels, judged.decision.prediction, accepted
-        ),
-        n=len(judged.labels),
+    found = measure_rates(
+        judged,
+        accepted,
+        ("coverage", "error"),
         n_replicates=config.replicates,
-        groups=judged.groups,
-        rng=np.random.default_rng(config.seed),
+        seed=config.seed,
     )
     return PolicyRow(
         policy=name,
@@ -230,7 +230,6 @@ def _document(
     test: Features,
     policy: SoftmaxPolicy,
     sections: Sections,
-    null_level: float,
     policies: tuple[PolicyRow, ...],
     warnings: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -238,7 +237,6 @@ def _document(
         section: {name: _plain(interval) for name, interval in names.items()}
         for section, names in sections.items()
     }
-    measured["probabilities"]["ece_null_level"] = {"value": null_level, "low": None, "high": None}
     return {
         "head": run.head.hash,
         "policy": artifact.content_hash(policy.to_dict()),
@@ -281,12 +279,13 @@ def _csv(sections: Sections) -> str:
 
 def _pictures(
     store: FeatureStore, test: Features, judged: Judged, n: int
-) -> dict[str, tuple[report.Thumbnail, ...]]:
+) -> tuple[tuple[report.Thumbnail, ...], tuple[report.Thumbnail, ...]]:
+    """The most confident accepted errors, and the least confident deferred images."""
     decision = judged.decision
     worst = hardest(decision.score, decision.accepted & judged.wrong, n, highest=True)
     deferred = hardest(decision.score, ~decision.accepted, n, highest=False)
     show = thumbnails(store, test, decision.prediction, decision.score)
-    return {"errors": show(worst), "deferrals": show(deferred)}
+    return show(worst), show(deferred)
 
 
 def _curve(curve: Mapping[float, Interval], sections: Sections, policy: SoftmaxPolicy) -> Curve:
@@ -343,18 +342,16 @@ def _provenance(
     run: RunDirectory, store: FeatureStore, test: Features, config: EvaluateConfig
 ) -> dict[str, str]:
     view = store.view(run.head.view)
-    backbone = view.fingerprint.get("backbone", {})
-    facts = {
+    return {
         "selectkit": __version__,
         "store": f"{store.path.name}, {store.rows:,} rows",
-        "view": f"{run.head.view} ({backbone.get('id', 'unknown backbone')}), {view.hash}",
+        "view": f"{run.head.view} ({view.fingerprint.get('id', 'unknown')}), {view.hash}",
         "head": run.head.hash,
         "calibrator": run.calibrator()[1],
         "policy": artifact.content_hash(run.policy()[1]),
         "val_test": f"{len(test.y):,} labelled images, {test.fingerprint}",
         "bootstrap": f"{config.replicates:,} replicates, seed {config.seed}",
     }
-    return facts
 
 
 def _commands(run: RunDirectory, config: EvaluateConfig) -> tuple[str, ...]:
@@ -390,13 +387,12 @@ def _asked(policy: SoftmaxPolicy) -> str:
 
 def _name(policy: SoftmaxPolicy) -> str:
     target = policy.to_dict()["target"]
-    return f"{target['risk']}={target['alpha']:g}, {policy.score}"
+    return f"{target['risk']}={target['alpha']:g}"
 
 
 def _bound(policy: SoftmaxPolicy) -> str:
     if policy.infeasible is not None:
-        needs = policy.infeasible.needs
-        return "infeasible" + (f", needs {needs:,}" if needs else "")
+        return "infeasible"
     c = policy.certificate
     if c is None or c.kind != "pac":
         return "nothing"

@@ -54,8 +54,9 @@ class ExtractSummary:
             lines.append(f"next: selectkit split {self.store}")
         return lines
 
+    @property
     def warnings(self) -> list[str]:
-        """Return what the user should look at."""
+        """What the user should look at."""
         lost = sum(self.failed.values())
         if not lost or lost < self.rows:
             return []

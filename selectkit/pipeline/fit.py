@@ -12,7 +12,7 @@ from selectkit.arrays import log_softmax
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import FitConfig, RunConfig
 from selectkit.errors import DataError
-from selectkit.heads import Head, LinearHead, MlpHead
+from selectkit.heads import Epoch, Head, LinearHead, MlpHead
 from selectkit.pipeline.criteria import criterion
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import RunDirectory, logits_of, recode
@@ -68,7 +68,7 @@ def fit(
     *,
     out: str | Path,
     config: FitConfig | None = None,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
     **settings: Any,
 ) -> FitSummary:
     """Fit a head on `train`, choose it on `val_select`, write a run directory.
@@ -77,7 +77,7 @@ def fit(
         store: Feature store.
         out: Run directory to make; an earlier run there is replaced.
         config: Settings; the defaults when None.
-        on_epoch: mlp: called with the epoch (from 1) and the selection criterion.
+        on_epoch: mlp: called after every epoch.
         **settings: Fields of `FitConfig`, over `config`.
 
     Returns:
@@ -168,7 +168,7 @@ def _fit_head(
     train: Features,
     select: Features,
     positive: int | None,
-    on_epoch: Callable[[int, float], None] | None,
+    on_epoch: Callable[[Epoch], None] | None,
 ) -> Head:
     held_out = (select.x, select.y)
     if config.head == "linear":

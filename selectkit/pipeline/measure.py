@@ -1,6 +1,6 @@
 """Every figure of an evaluation with its bootstrap interval, all on the same resamples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from selectkit import metrics
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.metrics import Interval, Statistics
 from selectkit.policies import Decision
+from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9)
 RISKS = (0.01, 0.02, 0.05, 0.1)
@@ -77,7 +78,67 @@ def measure(
         section, _, name = key.partition("/")
         if section in result:
             result[section][name] = interval
+    null_level = metrics.ece_null_level(judged.probabilities.max(axis=1))
+    result["probabilities"]["ece_null_level"] = Interval(null_level, np.nan, np.nan)
+    accepted = judged.decision.accepted
+    result["operating"] = _spread(judged, accepted, result["operating"])
+    result["all"] = _spread(judged, np.ones_like(accepted), result["all"])
     return result, {c: found[f"curve/{name}"] for c, name in curve_names.items()}
+
+
+def measure_rates(
+    judged: Judged, accepted: Bools, names: Sequence[str], *, n_replicates: int, seed: int
+) -> dict[str, Interval]:
+    """Measure a few rates of another policy on the same split.
+
+    Args:
+        judged: The test split.
+        accepted: Shape (N,): what the other policy decides.
+        names: Names as in `metrics.label_statistics`.
+        n_replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Intervals by name.
+    """
+    found = metrics.bootstrap_statistics(
+        metrics.label_statistics(names, judged.labels, judged.decision.prediction, accepted),
+        n=len(judged.labels),
+        n_replicates=n_replicates,
+        groups=judged.groups,
+        rng=np.random.default_rng(seed),
+    )
+    return _spread(judged, accepted, found)
+
+
+def _spread(
+    judged: Judged, accepted: Bools, intervals: Mapping[str, Interval]
+) -> dict[str, Interval]:
+    """Give rates of exactly 0 or 1 the exact binomial interval: no resample of them varies.
+
+    Not one error among 40 images does not show that there are none; the bootstrap would say
+    "0 to 0". Where groups are resampled, a group counts as one trial.
+    """
+    is_positive = np.asarray(judged.labels == judged.positive)
+    trials = {
+        "coverage": np.ones_like(accepted),
+        "error": accepted,
+        "accuracy": accepted,
+        "fnr": accepted & is_positive,
+        "fpr": accepted & ~is_positive,
+        "miss_rate": is_positive,
+    }
+    result = dict(intervals)
+    for name in trials.keys() & intervals.keys():
+        value = intervals[name].value
+        rows = np.flatnonzero(trials[name])
+        n = len(rows) if judged.groups is None else len(np.unique(judged.groups[rows]))
+        if n and value in {0.0, 1.0}:
+            low, high = clopper_pearson_lower(n, n, 0.05), clopper_pearson_upper(0, n, 0.05)
+            result[name] = (
+                Interval(0.0, 0.0, float(high)) if value == 0 else Interval(1.0, float(low), 1.0)
+            )
+    return result
 
 
 def _statistics(judged: Judged) -> dict[str, list[Statistics]]:

@@ -233,7 +233,7 @@ class RunDirectory:
             )
         z = logits_of(self.head, store)[features.rows]
         p = (calibrator or calibrate.Identity()).probabilities(z)
-        return features, Outputs(logits=z, probabilities=p)
+        return features, Outputs(logits=z.astype(np.float64), probabilities=p)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append one event to log.jsonl."""

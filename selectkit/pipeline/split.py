@@ -46,7 +46,7 @@ class SplitSummary:
             "positive": self.positive,
             "counts": self.counts,
             "straddling": self.straddling,
-            "warnings": self.warnings(),
+            "warnings": self.warnings,
         }
 
     def sizes_table(self) -> tuple[list[str], list[list[str]]]:
@@ -80,8 +80,9 @@ class SplitSummary:
             f"next: selectkit fit {self.store} --out RUN",
         ]
 
+    @property
     def warnings(self) -> list[str]:
-        """Return what the user should look at."""
+        """What the user should look at."""
         lines = []
         for split, who, n in self._evidence():
             if who != "images" and n < labels_needed(0.02, DELTA):

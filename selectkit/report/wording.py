@@ -40,6 +40,13 @@ METRICS: dict[str, tuple[str, str, bool]] = {
     "risk_at_coverage": ("Risk at coverage", "Error when this share is decided.", True),
     "coverage_at_risk": ("Coverage at risk", "Largest share decided at this error.", True),
     "ece": ("ECE", "Mean gap between claimed and actual accuracy, 15 equal bins.", False),
+    "ece_null_level": (
+        "ECE of perfect probabilities",
+        "What noise alone would show on this many images.",
+        False,
+    ),
+    "fnr_all": ("FNR, all decided", "Missed positives if nothing were deferred.", True),
+    "fpr_all": ("FPR, all decided", "False alarms if nothing were deferred.", True),
     "mce": ("MCE", "Largest such gap of any bin.", False),
     "classwise_ece": ("Class-wise ECE", "ECE of every class probability, averaged.", False),
     "smooth_ece": ("Smooth ECE", "Calibration error without bins.", False),

@@ -57,7 +57,7 @@ def test_missing_source(cli: Cli, tmp_path: Path) -> None:
         "tiny",
     )
     assert "nowhere" in line
-    assert "does not exist" in line
+    assert "there is no source" in line
 
 
 def test_empty_folder(cli: Cli, tmp_path: Path) -> None:
