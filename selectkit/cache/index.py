@@ -1,7 +1,7 @@
 """The index: one row per image, one Parquet part per shard, shared by all views."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -145,15 +145,21 @@ def to_parquet(part: IndexPart) -> bytes:
     return sink.getvalue()
 
 
-def from_parquet(
-    parts: Mapping[str, bytes], rows: Mapping[str, int], first: Sequence[int]
-) -> Index:
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part as read from disk: file name, content, rows it must hold, number of its first row."""
+
+    name: str
+    data: bytes
+    rows: int
+    first: int
+
+
+def from_parquet(parts: Iterable[StoredPart]) -> Index:
     """Return the index of several parts.
 
     Args:
-        parts: Content by file name, in the order of their rows.
-        rows: Rows that each part must hold, by file name.
-        first: Row number in the store of each part's first row.
+        parts: In the order of their rows; taken one by one, so that a generator saves memory.
 
     Returns:
         The index.
@@ -161,51 +167,45 @@ def from_parquet(
     Raises:
         CacheError: If a part is no Parquet file or has other columns or another number of rows.
     """
-    import pyarrow as pa
+    columns: dict[str, list[npt.NDArray[Any]]] = {field.name: [] for field in fields(Index)}
+    words: dict[str | None, str | None] = {}
+    for part in parts:
+        table = _table(part)
+        columns["row"].append(np.arange(part.first, part.first + part.rows, dtype=np.int64))
+        for name in _TEXT:
+            column = table.column(name).combine_chunks()
+            values = _shared(column, words) if name in _REPEATED else column.to_numpy(False)
+            columns[name].append(values)
+        for name in _NUMBERS:
+            columns[name].append(table.column(name).to_numpy().astype(np.int64))
+    empty = {name: np.empty(0, object if name in _TEXT else np.int64) for name in columns}
+    return Index(**{name: np.concatenate([empty[name], *found]) for name, found in columns.items()})
 
-    tables = [_table(name, data, rows[name]) for name, data in parts.items()]
-    table = pa.concat_tables(tables) if tables else _table_of_nothing()
-    starts = zip(first, rows.values(), strict=True)
-    numbers = [np.arange(start, start + n, dtype=np.int64) for start, n in starts]
-    columns: dict[str, Any] = {name: _objects(table, name) for name in _TEXT}
-    columns |= {name: table.column(name).to_numpy().astype(np.int64) for name in _NUMBERS}
-    row = np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int64)
-    return Index(row=row, **columns)
 
-
-def _table(name: str, data: bytes, rows: int) -> Any:
+def _table(part: StoredPart) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data), read_dictionary=list(_REPEATED))
+        table = pq.read_table(pa.BufferReader(part.data), read_dictionary=list(_REPEATED))
     except (pa.ArrowException, OSError) as error:
-        raise CacheError(f"{name} is damaged: no Parquet file ({error}).") from None
-    if table.column_names != [*_TEXT, *_NUMBERS] or table.num_rows != rows:
+        raise CacheError(f"{part.name} is damaged: no Parquet file ({error}).") from None
+    if table.column_names != [*_TEXT, *_NUMBERS] or table.num_rows != part.rows:
         raise CacheError(
-            f"{name} holds {table.num_rows} rows of {', '.join(table.column_names)}; its commit "
-            f"says {rows} rows of {', '.join((*_TEXT, *_NUMBERS))}."
+            f"{part.name} holds {table.num_rows} rows of {', '.join(table.column_names)}; its "
+            f"commit says {part.rows} rows of {', '.join((*_TEXT, *_NUMBERS))}."
         )
     return table
 
 
-def _table_of_nothing() -> Any:
-    import pyarrow as pa
-
-    columns = {name: pa.array([], pa.string()) for name in _TEXT}
-    for name in _REPEATED:
-        columns[name] = columns[name].dictionary_encode()
-    return pa.table(columns | {name: pa.array([], pa.int32()) for name in _NUMBERS})
+def _shared(encoded: Any, words: dict[str | None, str | None]) -> Objects:
+    """A dictionary-encoded column; a repeated value is one object however often it occurs."""
+    known = _objects([words.setdefault(w, w) for w in [*encoded.dictionary.to_pylist(), None]])
+    codes = encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)
+    return np.asarray(known[codes], dtype=object)
 
 
-def _objects(table: Any, name: str) -> Objects:
-    """A column as Python strings; a repeated value is one object however often it occurs."""
-    column = table.column(name)
-    if name not in _REPEATED:
-        return np.asarray(column.to_numpy(), dtype=object)
-    if len(column) == 0:
-        return np.empty(0, dtype=object)
-    encoded = column.unify_dictionaries().combine_chunks()
-    words = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-    codes = encoded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
-    return np.asarray(words[codes], dtype=object)
+def _objects(values: list[Any]) -> Objects:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

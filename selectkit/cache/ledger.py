@@ -71,7 +71,13 @@ def shards(root: Path, scope: str) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
-def read(root: Path, scope: str, shard: int) -> Commit | None:
+def find(root: Path, scope: str, shard: int) -> Commit | None:
+    """Return one commit, or None when there is none; errors as for `read`."""
+    exists = (root / layout.commit_path(scope, shard)).exists()
+    return read(root, scope, shard) if exists else None
+
+
+def read(root: Path, scope: str, shard: int) -> Commit:
     """Read one commit.
 
     Args:
@@ -80,15 +86,12 @@ def read(root: Path, scope: str, shard: int) -> Commit | None:
         shard: Number of the shard.
 
     Returns:
-        The commit, or None when there is none. Of a shard whose replacement was interrupted, the
-        state that its files are in.
+        The commit; of a shard whose replacement was interrupted, the state its files are in.
 
     Raises:
-        CacheError: If the commit is damaged.
+        CacheError: If the commit is missing or damaged.
     """
     path = root / layout.commit_path(scope, shard)
-    if not path.exists():
-        return None
     document = read_document(path)
     if (document["scope"], document["shard"]) != (scope, shard):
         raise CacheError(
@@ -138,7 +141,7 @@ def publish(
     """
     new = Commit(rows, images, {path: Stamp.of(path, data) for path, data in files.items()})
     try:
-        old = read(root, scope, shard)
+        old = find(root, scope, shard)
     except CacheError:  # a damaged commit is replaced like a missing one
         old = None
     if old is not None and old != new:

@@ -183,11 +183,8 @@ class FeatureStore:
         Raises:
             CacheError: If a commit is damaged.
         """
-        read = (
-            (shard, ledger.read(self.path, scope, shard))
-            for shard in ledger.shards(self.path, scope)
-        )
-        found = {shard: commit for shard, commit in read if commit is not None}
+        shards = ledger.shards(self.path, scope)
+        found = {shard: ledger.read(self.path, scope, shard) for shard in shards}
         if scope == "index" or not found:
             return found
         index = self.commits("index")
@@ -474,12 +471,13 @@ class FeatureStore:
         )
 
     def _read_index(self, commits: Mapping[int, ledger.Commit]) -> Index:
-        parts, rows = {}, {}
-        for shard, commit in commits.items():
-            path = layout.index_path(shard)
-            parts[path] = ledger.read_file(self.path, path, commit.files[path])
-            rows[path] = commit.rows
-        return index_.from_parquet(parts, rows, [k * self.rows_per_shard for k in commits])
+        def parts() -> Iterator[index_.StoredPart]:
+            for shard, commit in commits.items():
+                path = layout.index_path(shard)
+                data = ledger.read_file(self.path, path, commit.files[path])
+                yield index_.StoredPart(path, data, commit.rows, shard * self.rows_per_shard)
+
+        return index_.from_parquet(parts())
 
     def _same_images(self, shard: int, commit: ledger.Commit, index: ledger.Commit) -> bool:
         """Whether the index still lists the images that a commit's rows came from."""
@@ -488,7 +486,7 @@ class FeatureStore:
         return index_.images_hash(self._read_index({shard: index}), commit.rows) == commit.images
 
     def _images(self, shard: int, rows: int) -> str:
-        index = ledger.read(self.path, "index", shard)
+        index = ledger.find(self.path, "index", shard)
         if index is None or index.rows < rows:
             raise CacheError(
                 f"the index of shard {shard} of {self.path} is not committed for {rows} rows: "

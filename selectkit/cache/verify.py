@@ -48,7 +48,7 @@ def leftovers(store: "FeatureStore") -> list[Problem]:
         for shard in ledger.shards(root, scope):
             path = layout.commit_path(scope, shard)
             commit = ledger.read(root, scope, shard)
-            known.update([path, *(commit.files if commit else ())])
+            known.update([path, *commit.files])
             if shard not in current:
                 what = "its images are not those of the index: it has to be extracted again."
                 found.append(Problem(path, what))
@@ -129,7 +129,7 @@ def _shard(
         yield Problem(path, str(error))
         return
     expected = {layout.chunk_path(folder, shard): size for folder, size in folders.items()}
-    if commit is None or set(commit.files) != set(expected or [layout.index_path(shard)]):
+    if set(commit.files) != set(expected or [layout.index_path(shard)]):
         yield Problem(path, "names other files than the shard consists of.")
         return
     if shard >= store.n_shards or commit.rows > len(store.shard_rows(shard)):
@@ -160,7 +160,7 @@ def _file(
 def _index_part(store: "FeatureStore", shard: int, commit: ledger.Commit) -> None:
     path = layout.index_path(shard)
     data = ledger.read_file(store.path, path, commit.files[path])
-    part = index.from_parquet({path: data}, {path: commit.rows}, [0])
+    part = index.from_parquet([index.StoredPart(path, data, commit.rows, 0)])
     if index.images_hash(part, commit.rows) != commit.images:
         raise CacheError("lists other images than its commit.")
 
