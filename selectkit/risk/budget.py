@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from selectkit.errors import DataError
 from selectkit.stats.binomial import check_level
@@ -62,8 +63,9 @@ def labels_needed_at_rate(alpha: float, delta: float, errors: int, n: int) -> in
         n: Samples seen, >= 1.
 
     Returns:
-        The smallest m such that ceil(m * errors / n) errors among m samples certify alpha; None
-        when the rate is not below alpha, or so close that ten million errors would not do.
+        The smallest m such that ceil(m * errors / n) errors among m samples certify alpha (beyond
+        1,024 errors up to the rounding of that count); None when the rate is not below alpha, or
+        so close that eight million errors would not do.
 
     Raises:
         RiskError: If alpha or delta is outside (0, 1).
@@ -74,12 +76,22 @@ def labels_needed_at_rate(alpha: float, delta: float, errors: int, n: int) -> in
         return labels_needed(alpha, delta)
     if errors >= alpha * n:
         return None
-    first, size = 1, 64
-    while first <= 10_000_000:
-        k = np.arange(first, first + size)
+
+    def enough(k: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         largest = k * n // errors  # the largest sample in which k is the rounded-up error count
-        enough = betaincc(k + 1.0, np.maximum(largest - k, 1), alpha) <= delta
-        if enough.any():
-            return labels_needed(alpha, delta, int(k[np.argmax(enough)]))
-        first, size = first + size, min(4 * size, 1_000_000)
-    return None
+        return np.asarray(betaincc(k + 1.0, np.maximum(largest - k, 1), alpha) <= delta)
+
+    few = np.arange(1, 1025)
+    passes = enough(few)
+    if passes.any():
+        return labels_needed(alpha, delta, int(few[np.argmax(passes)]))
+    many = 1024 * 2 ** np.arange(1, 14)
+    passes = enough(many)
+    if not passes.any():
+        return None
+    high = int(many[np.argmax(passes)])
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(np.array([middle]))[0] else (middle, high)
+    return labels_needed(alpha, delta, high)

@@ -63,7 +63,8 @@ def certify_threshold(
         candidates: Thresholds fixed without looking at labels, shape (M,); each accepts
             confidence >= candidate. None uses every distinct confidence.
         denominator: "accepted": errors among accepted samples (a selective risk). "all": accepted
-            errors among all N samples (such as a miss rate), monotone in the threshold.
+            errors among all N samples (such as a miss rate), monotone in the threshold; a grid may
+            then certify a threshold above all N confidences, which accepts none of them.
         risk: Name of the risk in the certificate: "error", "fnr", "fpr", "miss_rate", ...
 
     Returns:
@@ -95,7 +96,7 @@ def certify_threshold(
     tested = walk.accepted if denominator == "accepted" else np.full_like(walk.accepted, total)
     starts = _starts(tested, alpha, delta) if denominator == "accepted" else _first(tested, delta)
     best = _last_certified(walk.errors, tested, starts, alpha)
-    if best < 0 or walk.accepted[best] == 0:
+    if best < 0:
         return _infeasible(walk, tested, alpha, delta, risk, total)
     return _certificate(walk, best, int(tested[best]), alpha, delta, risk, total)
 
@@ -233,7 +234,7 @@ def _infeasible(
 ) -> Infeasible:
     """Too few samples, or too many errors among the most confident: say which."""
     smallest = labels_needed(alpha, delta)
-    testable = np.flatnonzero((tested >= smallest) & (walk.accepted > 0))
+    testable = np.flatnonzero(tested >= smallest)
     if not testable.size:
         usable = int(walk.accepted[-1]) if len(tested) else 0
         reason = f"{usable} {unit(risk)} in the calibration split"

@@ -112,14 +112,17 @@ def test_denominator_all_counts_deferred_samples_as_safe() -> None:
     assert wrong[found.n_accepted]  # the next sample would have been one error too many
 
 
-def test_accepting_nothing_is_no_certificate() -> None:
+def test_a_threshold_above_all_positives_can_be_certified_only_for_their_miss_rate() -> None:
     s = np.linspace(0, 1, 200)
+    grid = [2.0, 0.5]
     answer = certify_threshold(
-        s, np.ones(200), alpha=0.05, denominator="all", candidates=[2.0, 0.5], risk="miss_rate"
+        s, np.ones(200), alpha=0.05, denominator="all", candidates=grid, risk="miss_rate"
     )
-    assert infeasible(answer).needs is None
-    accepted = certify_threshold(s, np.ones(200), alpha=0.05, candidates=[2.0, 0.5])
-    assert infeasible(accepted).needs is None
+    found = certified(answer)
+    assert (found.threshold, found.n_accepted, found.coverage_lower) == (2.0, 0, 0.0)
+    selective = infeasible(certify_threshold(s, np.ones(200), alpha=0.05, candidates=grid))
+    assert selective.reason.startswith("100 of the 100 most confident samples are errors")
+    assert selective.needs is None
 
 
 def test_coverage_lower_is_the_uniform_bound() -> None:
