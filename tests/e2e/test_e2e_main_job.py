@@ -42,7 +42,7 @@ def test_the_whole_job(cli: Cli, run: Path, tmp_path: Path) -> None:
     page = (mine / "report.html").read_text()
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     assert "<script" not in page
-    events = [json.loads(line)["event"] for line in (mine / "log.jsonl").open()]
+    events = [json.loads(line)["event"] for line in (mine / "log.jsonl").read_text().splitlines()]
     assert events == ["fit", "calibrate", "evaluate"]
 
 

@@ -87,9 +87,9 @@ def test_swapped_weights_are_noticed(tmp_path: Path) -> None:
     head = LinearHead.fit(x, y, select=(x, y), n_classes=2)
     document, tensors = head.to_artifact()
     run = {
-        "classes": ["a", "b"], "positive": 1, "view": "base", "feature": "cls",
+        "classes": ["a", "b"], "positive": "b", "view": "base", "feature": "cls",
         "view_hash": "sha256:" + "0" * 64, "train_split": "sha256:" + "1" * 64,
-        "select_split": "sha256:" + "2" * 64, "splits": {"salt": "s", "fractions": [1, 0, 0, 0]},
+        "select_split": "sha256:" + "2" * 64, "splits": {"salt": "s", "fractions": {"train": 1}},
     }  # fmt: skip
     path = tmp_path / "head.json"
     artifact.save(path, "head", {**document, **run}, tensors)
