@@ -162,10 +162,11 @@ def _check_settings(
     backbone: Backbone, plan: Preprocessing, batch_size: int, workers: int | None
 ) -> None:
     if plan.size % backbone.patch_size:
-        below = plan.size // backbone.patch_size * backbone.patch_size
+        patch = backbone.patch_size
+        near = max(patch, plan.size // patch * patch)
         raise ConfigError(
-            f"image size {plan.size} is no multiple of the {backbone.patch_size} pixel patches of "
-            f"{backbone.id}. Use {below or backbone.patch_size} or {below + backbone.patch_size}."
+            f"image size {plan.size} is no multiple of the {patch} pixel patches of "
+            f"{backbone.id}. Use {near} or {near + patch}."
         )
     normalisation = (backbone.preprocessing.mean, backbone.preprocessing.std)
     if (plan.mean, plan.std) != normalisation:

@@ -63,6 +63,7 @@ def load_timm(
         device=device,
         dtype=dtype,
         identity=identity,
+        only_size=model.patch_embed.img_size[0] if model.patch_embed.strict_img_size else None,
     )
 
 

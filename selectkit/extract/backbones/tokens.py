@@ -34,6 +34,7 @@ class TokenBackbone:
         device: For instance "cpu" or "cuda".
         dtype: "float32", or "bfloat16" for automatic mixed precision.
         identity: Library, versions, class and weights hash.
+        only_size: The one side the model takes, None when any multiple of the patch will do.
     """
 
     id: str
@@ -46,6 +47,7 @@ class TokenBackbone:
     device: str
     dtype: str
     identity: Mapping[str, str] = field(repr=False)
+    only_size: int | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the features depend on, besides the pixels.
@@ -76,8 +78,9 @@ class TokenBackbone:
             "cls" and "patch_mean", each (B, D) float32.
 
         Raises:
-            BackboneError: If shape or dtype is wrong, or the model was switched to train mode (in
-                which DINOv3 rescales its position coordinates at random).
+            BackboneError: If shape or dtype is wrong, the device has too little memory, or the
+                model was switched to train mode (in which DINOv3 rescales its position
+                coordinates at random).
         """
         import torch
 
@@ -90,7 +93,13 @@ class TokenBackbone:
                 torch.tensor(v, device=x.device).view(1, 3, 1, 1)
                 for v in (self.preprocessing.mean, self.preprocessing.std)
             )
-            tokens = self.tokens((x / 255 - mean) / std).float()
+            try:
+                tokens = self.tokens((x / 255 - mean) / std).float()
+            except torch.OutOfMemoryError:
+                raise BackboneError(
+                    f"{self.device} has too little memory for {len(pixels)} images of "
+                    f"{pixels.shape[1]} x {pixels.shape[2]} at once. Lower the batch size."
+                ) from None
             pooled = {"cls": tokens[:, 0], "patch_mean": tokens[:, self.n_prefix :].mean(dim=1)}
             return {name: x.cpu().numpy() for name, x in pooled.items()}
 
@@ -104,6 +113,11 @@ class TokenBackbone:
             raise BackboneError(
                 f"{self.id} needs sides that are multiples of {self.patch_size}, got "
                 f"{shape[1]} x {shape[2]}."
+            )
+        if self.only_size and shape[1:3] != (self.only_size, self.only_size):
+            raise BackboneError(
+                f"{self.id} takes only images of {self.only_size} x {self.only_size}, got "
+                f"{shape[1]} x {shape[2]}. Set the size to {self.only_size}."
             )
         if self.model.training:
             raise BackboneError(f"{self.id} is in train mode. Call its model.eval() first.")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,31 @@ def test_default_preprocessing_and_normalisation(checkpoints: Path, tmp_path: Pa
 def test_wrong_pixels_are_refused(checkpoints: Path, pixels: Any, message: str) -> None:
     with pytest.raises(BackboneError, match=re.escape(message)):
         load_backbone(checkpoints / "hf-plain", device="cpu")(pixels)
+
+
+def test_model_of_one_size_says_so(tmp_path: Path) -> None:
+    import timm
+    from timm.models import save_for_hf
+
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=32, num_heads=2)
+    save_for_hf(model, str(tmp_path / "vit"), safe_serialization=True)
+    backbone = load_backbone(tmp_path / "vit", device="cpu")
+    size = backbone.preprocessing.size
+    assert backbone(batch(size, size))["cls"].shape == (3, backbone.dim)
+    with pytest.raises(BackboneError, match=rf"takes only images of {size} x {size}, got 64 x 64."):
+        backbone(batch())
+
+
+def test_too_little_memory_is_said_in_words(checkpoints: Path) -> None:
+    import torch
+
+    def full(x: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    backbone = replace(load_backbone(checkpoints / "hf-plain", device="cpu"), tokens=full)
+    message = "cpu has too little memory for 3 images of 64 x 64 at once. Lower the batch size."
+    with pytest.raises(BackboneError, match=message):
+        backbone(batch())
 
 
 HUB_CHILD = """

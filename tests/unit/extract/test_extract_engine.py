@@ -296,7 +296,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             "image size 30 is no multiple of the 4 pixel",
         ),
         ({"preprocessing": Preprocessing(30)}, "Use 28 or 32."),
-        ({"preprocessing": Preprocessing(3)}, "Use 4 or 4."),
+        ({"preprocessing": Preprocessing(3)}, "Use 4 or 8."),
         ({"preprocessing": Preprocessing(8, mean=(0, 0, 0))}, "mean and std must be those of stub"),
         ({"batch_size": 0}, "batch_size and workers must be >= 1, got 0 and None."),
         ({"workers": 0}, "batch_size and workers must be >= 1, got 32 and 0."),
