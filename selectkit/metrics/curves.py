@@ -95,8 +95,7 @@ def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
         >>> round(augrc([0.9, 0.8, 0.7, 0.6, 0.5], [0, 0, 1, 0, 1]), 6)
         0.12
     """
-    steps, _ = st.steps_once(*confidence_and_loss(confidence, loss))
-    return float(st.area_generalized(steps))
+    return st.area_generalized_once(*confidence_and_loss(confidence, loss))
 
 
 def aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
@@ -139,8 +138,7 @@ def e_augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
     """
     s, ell = confidence_and_loss(confidence, loss)
     st.require_binary(ell, "e_augrc")
-    steps, _ = st.steps_once(s, ell)
-    return float(st.area_generalized(steps) - ell.mean() ** 2 / 2)
+    return float(st.area_generalized_once(s, ell) - ell.mean() ** 2 / 2)
 
 
 def e_aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:

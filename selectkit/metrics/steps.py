@@ -79,13 +79,32 @@ def steps_once(s: Float64s, ell: Float64s) -> tuple[Steps, Float64s]:
         return ranked.steps(None), ranked.values
     ordered, failures = np.sort(s), np.sort(s[ell == 1])
     opens = _opens(ordered)
-    values = ordered[opens]
-    upper = len(s) - np.flatnonzero(opens)[::-1]
-    size = np.diff(upper, prepend=0)
+    if opens.all():
+        values, upper, size = ordered, np.arange(1, len(s) + 1), np.ones(len(s), dtype=np.int64)
+    else:
+        values, upper = ordered[opens], len(s) - np.flatnonzero(opens)[::-1]
+        size = np.diff(upper, prepend=0)
     loss = np.bincount(np.searchsorted(values, failures), minlength=len(values))[::-1]
-    lost = np.cumsum(loss)
     values = values[::-1]
-    return Steps(size, loss, upper, lost, _n_usable(values)), values
+    return Steps(size, loss, upper, np.cumsum(loss), _n_usable(values)), values
+
+
+def area_generalized_once(s: Float64s, ell: Float64s) -> float:
+    """AUGRC of one sample; for 0/1 losses from the mid-ranks of the errors alone.
+
+    Args:
+        s: Confidence, shape (N,), checked.
+        ell: Loss, shape (N,), checked.
+
+    Returns:
+        The sum over errors of (ascending mid-rank - 1/2) / N^2.
+    """
+    if not is_binary(ell):
+        return float(area_generalized(Ranked.of(s, ell).steps(None)))
+    ordered, failures = np.sort(s), np.sort(s[ell == 1])
+    below = np.searchsorted(ordered, failures, "left").sum()
+    up_to = np.searchsorted(ordered, failures, "right").sum()
+    return float((below + up_to) / (2.0 * len(s) ** 2))
 
 
 @dataclass(frozen=True, slots=True)
