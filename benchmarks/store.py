@@ -51,7 +51,7 @@ def report(question: str, times: Times, megabytes: float) -> None:
     for name, found in times.items():
         number, spread = middle([megabytes / t for t in found])
         figure(f"{question}: {name}", number, "MB/s", spread=spread, packages=PACKAGES)
-    for name in times.keys() - {"store"}:
+    for name in [name for name in times if name != "store"]:
         ratios = [t / own for own, t in zip(times["store"], times[name], strict=True)]
         number, spread = middle(ratios)
         figure(

@@ -55,6 +55,8 @@ class IndexPart:
             n = len(getattr(self, field.name))
             if n != rows:
                 raise DataError(f"index column {field.name!r} has {n} entries for {rows} rows.")
+        for column in _TEXT:
+            _refuse_unwritable(column, getattr(self, column))
         seen: set[str] = set()
         for row, (name, status, digest) in enumerate(
             zip(self.id, self.status, self.content_hash, strict=True)
@@ -69,6 +71,18 @@ class IndexPart:
                 raise DataError(f"status {status!r} of {name!r} is neither 'ok' nor 'failed:...'.")
             if status == "ok" and not digest:
                 raise DataError(f"{name!r} has status 'ok' but no content hash.")
+
+
+def _refuse_unwritable(column: str, values: Sequence[str | None]) -> None:
+    """File names that are no UTF-8 reach Python as lone surrogates."""
+    for row, value in enumerate(values):
+        if value is not None and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise DataError(
+                    f"{column} {value!r} in row {row} is no valid text: rename the file."
+                ) from None
 
 
 @dataclass(frozen=True, slots=True)

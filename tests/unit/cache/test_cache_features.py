@@ -291,3 +291,21 @@ def test_one_feature_view_reads_like_two(tmp_path: Path) -> None:
     store = filled(tmp_path, features={"cls": FEATURES["cls"]})
     with pytest.raises(CacheError, match=r"has no feature 'patch_mean'; it has: cls\."):
         store.read("base", None, feature="cat")
+
+
+def test_few_mappings_at_once_read_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selectkit.cache.sharded._MAPPED_AT_ONCE", 2)
+    array = filled(tmp_path, rows=60).array("base", "cls")
+    rows = np.random.default_rng(3).integers(0, 60, size=500)
+    np.testing.assert_array_equal(array[rows], values(60).astype(np.float16)[rows])
+    assert len(array._maps) == 2
+
+
+def test_a_chunk_that_shrinks_while_it_is_read_is_no_row_of_zeros(tmp_path: Path) -> None:
+    array = filled(tmp_path).array("base", "cls")
+    chunk = tmp_path / "views/base/features/cls/c/2/0"
+    chunk.write_bytes(chunk.read_bytes()[:30])
+    with pytest.raises(CacheError, match=r"cls/c/2/0 was cut short while it was read\."):
+        array.read()

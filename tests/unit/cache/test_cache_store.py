@@ -180,6 +180,7 @@ def test_index_parts_are_checked(tmp_path: Path) -> None:
         (part(range(9)), "index column 'id' has 9 entries for 10 rows."),
         (change(good, "id", 3, "image-2"), "id 'image-2' in row 3 is there twice"),
         (change(good, "id", 3, ""), "id '' in row 3 is empty"),
+        (change(good, "path", 3, "\udcff.jpg"), r"path '\udcff.jpg' in row 3 is no valid text"),
         (change(good, "status", 3, "broken"), "status 'broken' of 'image-3' is neither"),
         (change(good, "content_hash", 3, ""), "'image-3' has status 'ok' but no content hash."),
     ]:
@@ -298,3 +299,15 @@ def test_info_counts(tmp_path: Path) -> None:
     assert (view.name, view.rows, view.logits) == ("base", 25, {"h": 25})
     assert view.features == FEATURES
     assert info.bytes == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_drift_numbers_and_names_of_any_script_are_kept(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.create_view("new", fingerprint={}, features=FEATURES, drift={"cls": [0.1, 2]})
+    assert FeatureStore.open(tmp_path).view("new").drift == {"cls": [0.1, 2]}
+    assert store.view("base").drift is None
+    columns = change(change(part(range(10)), "id", 1, "Straße/猫.jpg"), "label", 1, "Zürich")
+    store.write_index(0, columns)
+    assert store.index().id[1] == "Straße/猫.jpg"
+    assert store.index().classes == ("10", "11", "9", "Zürich")
+    assert store.verify() == []

@@ -9,7 +9,7 @@ import pytest
 from selectkit import artifact
 from selectkit.cache import FeatureStore, Problem
 from selectkit.errors import CacheError
-from tests.unit.cache.cache_samples import filled, part, values
+from tests.unit.cache.cache_samples import FEATURES, filled, part, values
 
 
 def with_logits(path: Path) -> FeatureStore:
@@ -169,3 +169,33 @@ def test_an_index_part_that_is_no_parquet_is_found(tmp_path: Path) -> None:
     files = {"index/00000.parquet": {"bytes": stamp.size, "crc32c": stamp.crc32c}}
     reseal(commit, lambda d: d.update(files=files))
     assert "is damaged: no Parquet file" in store.verify()[0].what
+
+
+def test_an_index_part_with_other_rows_or_images_than_its_commit_is_found(tmp_path: Path) -> None:
+    store = with_logits(tmp_path)
+    commit = tmp_path / "commits/index/00001.json"
+    reseal(commit, lambda d: d.update(images="sha256:" + "0" * 64))
+    found = [p.what for p in store.verify() if p.path == "index/00001.parquet"]
+    assert found == ["lists other images than its commit."]
+    reseal(commit, lambda d: d.update(rows=5))
+    with pytest.raises(
+        CacheError, match=r"index/00001.parquet holds 6 rows of id, path, .* 5 rows"
+    ):
+        store.index()
+
+
+def test_a_replacement_that_lost_a_file_is_found(tmp_path: Path) -> None:
+    store = with_logits(tmp_path)
+    commit = tmp_path / "commits/base/00001.json"
+    old = json.loads(commit.read_bytes())
+    store.write_features("base", 1, dict.fromkeys(FEATURES, values(12)[6:] * 2))
+    new = {
+        key: value
+        for key, value in json.loads(commit.read_bytes()).items()
+        if key in {"rows", "images", "files"}
+    }
+    commit.write_bytes(artifact.canonical_json(old))
+    reseal(commit, lambda d: d.update(next=new))
+    assert store.verify() == []
+    (tmp_path / "views/base/features/cls/c/1/0").unlink()
+    assert [p.path for p in store.verify()] == ["views/base/features/cls/c/1/0"]
