@@ -15,7 +15,7 @@ from selectkit.config import CalibrateConfig
 from selectkit.errors import ConfigError, LeakageError
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import RunDirectory, recode
-from selectkit.policies import Outputs, SoftmaxPolicy, Target
+from selectkit.policies import POSITIVE_RISKS, Outputs, SoftmaxPolicy, Target
 from selectkit.risk import Infeasible, labels_needed
 
 
@@ -103,6 +103,11 @@ def calibrate(
     chosen = settled(CalibrateConfig, config, settings)
     target = _target(chosen)
     opened = RunDirectory.open(Path(run))
+    if target.risk in POSITIVE_RISKS and opened.head.positive is None:
+        raise ConfigError(
+            f"--target {target} is about positives, and {opened.path} names no positive class: "
+            f"fit again with --positive, one of {', '.join(opened.head.classes)}."
+        )
     cache = opened.store(Path(store) if store else None)
     select, raw = opened.outputs(cache, "val_select")
     calibrator = CALIBRATORS[chosen.calibrator].fit(raw.logits, select.y)

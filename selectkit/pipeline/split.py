@@ -26,7 +26,8 @@ class SplitSummary:
         scheme: Salt and fractions.
         classes: Label names.
         positive: The positive label, None when there is none.
-        counts: By split name: all readable images, labelled ones, and labelled ones by class.
+        counts: By split name: readable images, labelled ones, distinct groups; images and groups
+            by class. A certificate rests on groups, since images of one are not independent.
         straddling: Identical images that different groups carried into different splits.
     """
 
@@ -75,7 +76,8 @@ class SplitSummary:
     def lines(self) -> list[str]:
         """Return further lines for people."""
         return [
-            f"needs at least: with not one error among them, at confidence {1 - DELTA:.0%}",
+            f"needs at least: with not one error among them, at confidence {1 - DELTA:.0%}; "
+            "an image without a group is its own group",
             f"salt {self.scheme.salt!r}, fractions {self.scheme.fractions}",
             f"next: selectkit fit {self.store} --out RUN",
         ]
@@ -85,7 +87,7 @@ class SplitSummary:
         """What the user should look at."""
         lines = []
         for split, who, n in self._evidence():
-            if who != "images" and n < labels_needed(0.02, DELTA):
+            if self.positive is not None and n < labels_needed(0.02, DELTA):
                 lines.append(
                     f"{split} has {n:,} {who}: no false negative rate below "
                     f"{_smallest_rate(n):.1%} can be shown with them at confidence {1 - DELTA:.0%} "
@@ -111,8 +113,8 @@ class SplitSummary:
 
     def _usable(self, count: dict[str, Any]) -> tuple[str, int]:
         if self.positive is None:
-            return "images", count["labelled"]
-        return "positives", count["by_class"][self.positive]
+            return "groups", count["groups"]
+        return "positive groups", count["groups_by_class"][self.positive]
 
     def _stratification(self) -> list[str]:
         """Warn where the share of positives is far from the overall one (beyond 3 s.e.)."""
@@ -175,6 +177,7 @@ def split(
             "labelled": int((inside & index.labelled).sum()),
             "groups": len(set(index.key[inside])),
             "by_class": {c: int((label == c).sum()) for c in index.classes},
+            "groups_by_class": {c: len(set(index.key[inside][label == c])) for c in index.classes},
         }
     return SplitSummary(
         store=Path(store),
