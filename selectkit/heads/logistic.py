@@ -26,7 +26,7 @@ from selectkit.arrays import Floats, Ints
 Float64s = npt.NDArray[np.float64]
 
 _BLOCK_ENTRIES = 1 << 19
-_RANK = 1024
+_RANK = 2048
 _ITERATIONS = 500
 
 
@@ -65,13 +65,14 @@ def regularisation_path(
     W, b = np.zeros(shape), np.zeros(loss.columns)
     for strength in strengths:
         problem = _Problem(loss, spectrum, strength, shape)
-        # The tolerances are what sums in this precision can resolve.
+        # Tolerances are what sums in this precision resolve: below, line searches chase noise.
         theta, _, _ = fmin_l_bfgs_b(
             problem,
             problem.pack(W, b),
-            factr=1e6 if single else 1e1,
+            factr=3e7 if single else 1e1,
             pgtol=1e-5 if single else 1e-8,
             maxiter=_ITERATIONS,
+            maxls=10,
         )
         W, b = problem.unpack(theta)
         if loss.columns == 1:

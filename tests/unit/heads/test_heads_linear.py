@@ -40,7 +40,9 @@ def test_the_optimum_is_that_of_scikit_learn(k: int, strength: float) -> None:
     np.testing.assert_allclose(softmax(head.logits(x)), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize(("n", "d", "k"), [(60, 200, 3), (60, 200, 2), (1100, 1060, 2)])
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(60, 200, 3), (60, 200, 2), (1100, 1060, 2), (2100, 2080, 2)]
+)
 def test_wide_features_reach_the_optimum_of_scikit_learn(n: int, d: int, k: int) -> None:
     x, y = _data(n, d, k)
     head = LinearHead.fit(x, y, select=(x, y), n_classes=k, strengths=[0.01])
