@@ -53,6 +53,8 @@ class Steps:
 
     def risk(self) -> Float64s:
         """Selective risk after each step, 0 where nothing is accepted yet."""
+        if self.accepted[..., 0].all():  # the usual case, and half the memory traffic
+            return np.asarray(self.lost / self.accepted)
         return np.asarray(self.lost / np.maximum(self.accepted, 1))
 
 
@@ -68,7 +70,7 @@ def steps_once(s: Float64s, ell: Float64s) -> tuple[Steps, Float64s]:
     indices, and the few errors are found among them.
 
     Args:
-        s: Confidence, shape (N,), checked.
+        s: Confidence, shape (N,), checked; sorted in place.
         ell: Loss, shape (N,), checked.
 
     Returns:
@@ -77,7 +79,7 @@ def steps_once(s: Float64s, ell: Float64s) -> tuple[Steps, Float64s]:
     if not is_binary(ell):
         ranked = Ranked.of(s, ell)
         return ranked.steps(None), ranked.values
-    ordered, failures = np.sort(s), np.sort(s[ell == 1])
+    ordered, failures = _sorted_with_failures(s, ell)
     opens = _opens(ordered)
     if opens.all():
         values, upper, size = ordered, np.arange(1, len(s) + 1), np.ones(len(s), dtype=np.int64)
@@ -93,7 +95,7 @@ def area_generalized_once(s: Float64s, ell: Float64s) -> float:
     """AUGRC of one sample; for 0/1 losses from the mid-ranks of the errors alone.
 
     Args:
-        s: Confidence, shape (N,), checked.
+        s: Confidence, shape (N,), checked; sorted in place.
         ell: Loss, shape (N,), checked.
 
     Returns:
@@ -101,7 +103,7 @@ def area_generalized_once(s: Float64s, ell: Float64s) -> float:
     """
     if not is_binary(ell):
         return float(area_generalized(Ranked.of(s, ell).steps(None)))
-    ordered, failures = np.sort(s), np.sort(s[ell == 1])
+    ordered, failures = _sorted_with_failures(s, ell)
     below = np.searchsorted(ordered, failures, "left").sum()
     up_to = np.searchsorted(ordered, failures, "right").sum()
     return float((below + up_to) / (2.0 * len(s) ** 2))
@@ -219,6 +221,14 @@ def require_binary(loss: Numbers, metric: str) -> None:
     """
     if not is_binary(loss):
         raise DataError(f"{metric} compares errors with correct predictions: loss must be 0 or 1.")
+
+
+def _sorted_with_failures(s: Float64s, ell: Float64s) -> tuple[Float64s, Float64s]:
+    """Confidences of all and of the errors, both ascending; `s` itself is sorted."""
+    failures = s[ell == 1]
+    failures.sort()
+    s.sort()
+    return s, failures
 
 
 def _opens(ordered: Float64s) -> Bools:
