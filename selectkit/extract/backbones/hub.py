@@ -1,7 +1,8 @@
 """Finding a checkpoint's folder: on disk, or through the Hugging Face hub and its cache."""
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def _online(repo: str) -> Path:
     )
 
     try:
-        return _collect(repo, cached=False)
+        with _quiet():
+            return _collect(repo, cached=False)
     except GatedRepoError:
         raise BackboneError(
             f"{repo} is gated. Accept its licence on the model's page and log in with "
@@ -116,10 +118,26 @@ def _online(repo: str) -> Path:
         raise _unreachable(repo, error) from None
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Mute the hub's warnings about retries: one line at the end says it all."""
+    from logging import ERROR
+
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
 def _unreachable(repo: str, error: Exception) -> BackboneError:
-    reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
+    reason = str(error.__cause__ or error).strip().split("\n")[0].split(". ")[0].rstrip(".")
     return BackboneError(
         f"{repo} is not in the local cache, and the hub cannot be reached ({reason}). Connect; or "
-        f"run `hf download {repo}` on a connected machine, copy the folder and pass its path. "
+        f"run `hf download {repo} --local-dir FOLDER` on a connected machine, copy the folder and "
+        "pass its path. "
         "With HF_HUB_OFFLINE=1 only the cache is used."
     )

@@ -348,7 +348,7 @@ def test_hub_cache_serves_offline(checkpoints: Path, tmp_path: Path) -> None:
         ("dinov3-s", "timm/vit_small_patch16_dinov3.lvd1689m"),
     ):
         assert got[spec].startswith(f"{repo} is not in the local cache, and the hub cannot be rea")
-        assert f"run `hf download {repo}` on a connected machine" in got[spec]
+        assert f"run `hf download {repo} --local-dir FOLDER` on a connected machine" in got[spec]
         assert "\n" not in got[spec]
 
 
