@@ -113,6 +113,11 @@ class Certificate:
                 f"With {confidence} confidence over the draw of the calibration split, "
                 f"{promise} {evidence}."
             )
+        if self.risk == "coverage":
+            return (
+                "No guarantee: the threshold was set to accept the most confident "
+                f"{_percent(self.alpha)} of the calibration split {evidence}."
+            )
         if self.kind == "expectation":
             return f"On average over draws of the calibration split, {promise} {evidence}."
         return f"No guarantee: the target was that {promise} {evidence}."

@@ -155,7 +155,7 @@ def _starts(accepted: Counts, alpha: float, delta: float) -> list[tuple[int, flo
     """Index and share of delta of each start: where 0, 3, 12, 39, ... errors are affordable."""
     total = int(accepted[-1]) if len(accepted) else 0
     budgets = [0]
-    while labels_needed(alpha, delta / (len(budgets) + 1), 3 * budgets[-1] + 3) <= total / 2:
+    while labels_needed(alpha, delta / (len(budgets) + 1), 3 * budgets[-1] + 3) <= 0.75 * total:
         budgets.append(3 * budgets[-1] + 3)
     share = delta / len(budgets)
     counts = [labels_needed(alpha, share, k) for k in budgets]
