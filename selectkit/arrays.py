@@ -123,9 +123,9 @@ def labelled_probabilities(
     p = finite_matrix(probabilities, "probabilities")
     if p.shape[1] < 2:
         raise DataError(f"probabilities must have at least 2 columns (classes), got {p.shape[1]}.")
-    wrong = np.flatnonzero(((p < 0) | (p > 1 + 1e-6)).any(axis=1) | (abs(p.sum(axis=1) - 1) > 1e-3))
-    if wrong.size:
-        row = int(wrong[0])
+    gap = np.abs(p.sum(axis=1) - 1)
+    if p.min() < 0 or p.max() > 1 + 1e-6 or gap.max() > 1e-3:
+        row = int(np.flatnonzero((p < 0).any(1) | (p > 1 + 1e-6).any(1) | (gap > 1e-3))[0])
         raise DataError(
             f"probabilities in row {row} are not a distribution: smallest {p[row].min():.6g}, "
             f"sum {p[row].sum():.6g}. Pass softmax output, not logits."
@@ -183,8 +183,9 @@ def _as_float64(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
 
 
 def _refuse_non_finite(array: npt.NDArray[np.float64], name: str) -> None:
-    wrong = np.argwhere(~np.isfinite(array))
-    if wrong.size:
+    finite = np.isfinite(array)
+    if not finite.all():
+        wrong = np.argwhere(~finite)
         place = tuple(int(i) for i in wrong[0])
         raise DataError(
             f"{name} is {array[place]} in row {place[0]}"

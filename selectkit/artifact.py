@@ -19,6 +19,10 @@ import numpy.typing as npt
 from selectkit import schemas
 from selectkit.errors import ArtifactError
 
+_UMASK = os.umask(0o022)  # reading it means setting it: once, before there are threads
+os.umask(_UMASK)
+_FILE_MODE = 0o666 & ~_UMASK
+
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
@@ -38,9 +42,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).chmod(_FILE_MODE)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -18,11 +18,14 @@ def command(store: Store, json: Json = False) -> None:
     from selectkit.cache import FeatureStore
     from selectkit.cli.output import print_json, say
 
-    problems = FeatureStore.open(store).verify()
+    opened = FeatureStore.open(store)
+    problems = opened.verify()
+    notes = [] if problems else opened.leftovers()
     if json:
-        print_json({"ok": not problems, "problems": [asdict(p) for p in problems]})
+        found = {"problems": [*map(asdict, problems)], "notes": [*map(asdict, notes)]}
+        print_json({"ok": not problems, **found})
     elif problems:
         say(*(f"{p.path}: {p.what}" for p in problems), f"{len(problems)} problems")
     else:
-        say("all committed files match the ledger")
+        say(*(f"note: {n.path}: {n.what}" for n in notes), "all committed files match the ledger")
     raise typer.Exit(1 if problems else 0)

@@ -217,7 +217,7 @@ def _certificate(
         alpha=alpha,
         delta=delta,
         kind="pac",
-        method="Learn-then-Test, fixed sequence, exact binomial",
+        method="Learn-then-Test, fixed sequence with fallback, exact binomial",
         threshold=walk.threshold(best),
         n=total,
         n_accepted=accepted,

@@ -46,7 +46,7 @@ def test_logits_need_two_classes() -> None:
 
 
 def test_probabilities_must_be_a_distribution() -> None:
-    arrays.labelled_probabilities(np.float16([[0.333, 0.667]]), [0])
+    arrays.labelled_probabilities(np.array([[0.333, 0.667]], dtype=np.float16), [0])
     with pytest.raises(DataError, match="row 0 are not a distribution: smallest -1, sum 1"):
         arrays.labelled_probabilities([[-1.0, 2.0]], [0])
     with pytest.raises(DataError, match="sum 4"):
