@@ -1,34 +1,30 @@
 """The extraction engine: images to a feature store, resumable, one process.
 
 The unit of work is a shard: all its rows are decoded and computed, then its index and its features
-are committed. Batches are counted from the start of the shard and a failed image leaves a black
-gap in its batch, so features do not depend on interruptions or on other images being broken.
+are committed.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from selectkit.cache import FeatureStore, Index, IndexPart
-from selectkit.errors import BackboneError, CacheError, ConfigError
+from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.decode import decoder_policy, quiet_pillow
+from selectkit.extract.flow import FEATURES, Arrays, Flow, require_finite
 from selectkit.extract.listing import Record
-from selectkit.extract.loading import Loaded, default_workers, load_ahead
+from selectkit.extract.loading import Loaded, default_workers
 from selectkit.extract.plan import assign_rows, open_or_create, settle_fingerprint, unfinished
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source
 from selectkit.extract.stop import StopRequest
 
-FEATURES = ("cls", "patch_mean")
 DRIFT_TOLERANCE = 0.02
 
 StoreDtype = Literal["float16", "float32", "bfloat16"]
@@ -76,14 +72,11 @@ class ExtractionSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What stays the same during a run."""
+    """What a finished shard is committed with."""
 
     store: FeatureStore
     view: str
-    backbone: Backbone
-    preprocessing: Preprocessing
     records: Sequence[Record]
-    batch_size: int
     known: Mapping[int, int]  # rows of each shard that were indexed before the run
     index: Index
 
@@ -140,22 +133,22 @@ def extract(
             store.grow(len(ordered), source.describe())
         _prepare_view(store, view, backbone, plan, dtype)
         known = store.committed("index")
-        job = _Job(store, view, backbone, plan, ordered, batch_size, known, store.index())
+        job = _Job(store, view, ordered, known, store.index())
         todo = unfinished(store, view)
         total = sum(len(store.shard_rows(shard)) for shard in todo)
-        wanted = (ordered[row] for shard in todo for row in store.shard_rows(shard))
-        threads = workers or default_workers()
-        images = load_ahead(
-            source, wanted, plan, workers=threads, window=2 * batch_size + 2 * threads
+        done: list[int] = []
+
+        def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
+            _commit(job, shard, loaded, features)
+            done.append(len(loaded))
+
+        Flow(source, ordered, backbone, plan, batch_size, workers or default_workers()).compute(
+            ((shard, store.shard_rows(shard)) for shard in todo),
+            finish,
+            _teller(progress, total, began),
+            stop,
         )
-        tell = _teller(progress, total, began)
-        done = 0
-        with closing(images):
-            for shard in todo:
-                if not _do_shard(job, shard, images, stop, tell):
-                    break
-                done += len(store.shard_rows(shard))
-    return _summary(store, done, total, time.monotonic() - began)
+    return _summary(store, sum(done), total, time.monotonic() - began)
 
 
 def _check_settings(
@@ -210,63 +203,11 @@ def _probe(backbone: Backbone, size: int) -> dict[str, list[float]]:
     ramp = np.add.outer(7 * np.arange(size), 3 * np.arange(size))
     pattern = np.stack([ramp % 256, ramp // 2 % 256, ramp // 3 % 256], axis=-1).astype(np.uint8)
     features = backbone(pattern[None])
-    _require_finite(backbone, features, ["the reference image"])
+    require_finite(backbone, features, ["the reference image"])
     return {name: [float(v) for v in features[name][0, :8]] for name in FEATURES}
 
 
-def _do_shard(
-    job: _Job,
-    shard: int,
-    images: Iterator[Loaded],
-    stop: StopRequest,
-    tell: Callable[[Sequence[Loaded]], None],
-) -> bool:
-    """Compute and commit one shard; False when asked to stop before its last batch was done."""
-    rows = job.store.shard_rows(shard)
-    shape = (len(rows), job.backbone.dim)
-    features = {name: np.full(shape, np.nan, dtype=np.float32) for name in FEATURES}
-    loaded: list[Loaded] = []
-    for start in range(0, len(rows), job.batch_size):
-        if stop.requested:
-            return False
-        batch = list(islice(images, min(job.batch_size, len(rows) - start)))
-        loaded += batch
-        for name, values in _forward(job, batch, rows[start]).items():
-            features[name][start : start + len(batch)] = values
-        tell(batch)
-    _commit(job, shard, loaded, features)
-    return True
-
-
-def _forward(job: _Job, batch: Sequence[Loaded], first: int) -> dict[str, npt.NDArray[np.float32]]:
-    good = np.array([image.pixels is not None for image in batch])
-    if not good.any():
-        return {}
-    size = job.preprocessing.size
-    pixels = np.zeros((len(batch), size, size, 3), dtype=np.uint8)
-    for slot, image in zip(pixels, batch, strict=True):
-        if image.pixels is not None:
-            slot[:] = image.pixels
-    features = job.backbone(pixels)
-    _require_finite(job.backbone, features, [job.records[first + i].id for i in range(len(batch))])
-    return {name: np.where(good[:, None], features[name], np.nan) for name in FEATURES}
-
-
-def _require_finite(
-    backbone: Backbone, features: dict[str, npt.NDArray[np.float32]], names: Sequence[str]
-) -> None:
-    for feature in FEATURES:
-        wrong = np.flatnonzero(~np.isfinite(features[feature]).all(axis=1))
-        if wrong.size:
-            raise BackboneError(
-                f"{backbone.id} gives {feature!r} features that are not finite for "
-                f"{names[wrong[0]]!r}. Compute in float32, and check the weights."
-            )
-
-
-def _commit(
-    job: _Job, shard: int, loaded: Sequence[Loaded], features: dict[str, npt.NDArray[np.float32]]
-) -> None:
+def _commit(job: _Job, shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
     records = [job.records[row] for row in job.store.shard_rows(shard)]
     known = job.known.get(shard, 0)
     failed = _compare_contents(job, shard, loaded[:known])

@@ -121,7 +121,6 @@ def _spread(
     """
     is_positive = np.asarray(judged.labels == judged.positive)
     trials = {
-        "coverage": np.ones_like(accepted),
         "error": accepted,
         "accuracy": accepted,
         "fnr": accepted & is_positive,
