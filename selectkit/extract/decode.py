@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from selectkit.errors import DataError
+from selectkit.extract.jpeg import DamagedJpegError, jpeg_pixels
 from selectkit.extract.preprocess import MAX_ASPECT_RATIO
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ DECODER_POLICY: dict[str, str] = {
     "cmyk": "pillow convert, no colour profile",
     "frames": "first",
     "truncated": "refused",
+    "damaged jpeg": "refused",
     "float": "refused",
 }
 
@@ -47,6 +49,16 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _MAGIC = (_PNG, _JPEG, b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
+_TO_UPRIGHT = {  # EXIF 2.32, tag 0x0112
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
 
 class UndecodableImageError(DataError):
     """An image that cannot be used.
@@ -64,8 +76,14 @@ class UndecodableImageError(DataError):
 
 
 def decoder_policy() -> dict[str, str]:
-    """Return `DECODER_POLICY` with the reader and its version."""
-    return {"reader": "pillow", "version": version("pillow"), **DECODER_POLICY}
+    """Return `DECODER_POLICY` with the readers and their versions."""
+    return {
+        "reader": "pillow",
+        "version": version("pillow"),
+        "jpeg reader": "simplejpeg",
+        "jpeg version": version("simplejpeg"),
+        **DECODER_POLICY,
+    }
 
 
 def decode(data: bytes) -> "Image":
@@ -87,6 +105,8 @@ def decode(data: bytes) -> "Image":
     with quiet_pillow():
         image = _open(data)
         _refuse_size(image)
+        if (fast := _fast_jpeg(image, data)) is not None:
+            return fast
         _load(image, data)
         try:
             return _to_rgb(_upright(image))
@@ -178,6 +198,31 @@ def _refuse_size(image: "Image") -> None:
             "unsupported",
             f"{width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other.",
         )
+
+
+def _fast_jpeg(image: "Image", data: bytes) -> "Image | None":
+    """The upright picture, None when Pillow has to read it; `image` has read the header only."""
+    from PIL import Image
+
+    if image.format not in {"JPEG", "MPO"} or image.mode not in {"RGB", "L"}:
+        return None
+    try:
+        pixels = jpeg_pixels(data)
+    except DamagedJpegError as error:
+        reason = "truncated" if error.truncated else "corrupt"
+        raise UndecodableImageError(reason, str(error)) from None
+    if pixels is None or pixels.shape[:2] != image.size[::-1]:
+        return None
+    picture = Image.fromarray(pixels)
+    method = _TO_UPRIGHT.get(_orientation(image))
+    return picture if method is None else picture.transpose(Image.Transpose[method])
+
+
+def _orientation(image: "Image") -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damaged EXIF raises anything; the pixels are fine
+        return 1
 
 
 def _load(image: "Image", data: bytes) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from selectkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Resampling
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -60,30 +60,56 @@ class Preprocessing:
                 f"and {self.std}."
             )
 
-    def apply(self, image: "Image") -> npt.NDArray[np.uint8]:
-        """Resize (and crop) one image.
+    def apply(
+        self, image: "Image", out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Resize one image, and only the part of it that the crop keeps.
 
-        Pixels equal those of torchvision's Resize and CenterCrop on the same Pillow image.
+        Pixels are those of torchvision's Resize and CenterCrop on the same Pillow image, except
+        that a few in 10,000 are rounded to the neighbouring grey level.
 
         Args:
             image: Mode RGB, sides of at most a ratio of 100 (`decode` sees to both).
+            out: Where to put the pixels; without it, a new array.
 
         Returns:
-            Shape (size, size, 3), uint8.
+            Shape (size, size, 3), uint8; `out` when it was given.
         """
-        from PIL.Image import Resampling
-
-        resample = Resampling[self.interpolation.upper()]
         if self.mode == "squash":
-            return np.asarray(image.resize((self.size, self.size), resample))
-        short = round(self.size * 256 / 224)
+            image = image.resize((self.size, self.size), self._filter())
+        else:
+            image = self._resize_window(image)
+        if out is None:
+            return np.asarray(image)
+        out[...] = np.asarray(image)
+        return out
+
+    def _resize_window(self, image: "Image") -> "Image":
+        """Rows first, then columns, as Pillow would do for the whole image."""
         width, height = image.size
+        short = round(self.size * 256 / 224)
         long = int(short * max(width, height) / min(width, height))
         resized = (short, long) if width <= height else (long, short)
-        image = image.resize(resized, resample)
-        left = round((resized[0] - self.size) / 2)
-        top = round((resized[1] - self.size) / 2)
-        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+        left, right = self._window(width, resized[0])
+        top, bottom = self._window(height, resized[1])
+        reach = 2 + int(2 * max(1.0, height / resized[1]))  # the filter's, and rounding
+        first, last = max(0, int(top) - reach), min(height, int(bottom) + 1 + reach)
+        image = image.crop((0, first, width, last))
+        rows = last - first
+        image = image.resize((self.size, rows), self._filter(), (left, 0, right, rows))
+        box = (0, top - first, self.size, bottom - first)
+        return image.resize((self.size, self.size), self._filter(), box)
+
+    def _window(self, length: int, resized: int) -> tuple[float, float]:
+        """The part of a side that a centre crop of the resized side would keep."""
+        start = round((resized - self.size) / 2)
+        scale = length / resized
+        return start * scale, min((start + self.size) * scale, length)
+
+    def _filter(self) -> "Resampling":
+        from PIL.Image import Resampling
+
+        return Resampling[self.interpolation.upper()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""

@@ -1,15 +1,19 @@
+import io
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from selectkit.errors import DataError
 from selectkit.extract import DECODER_POLICY, UndecodableImageError, decode
 from selectkit.extract.decode import MAX_PIXELS, REASONS, decoder_policy, quiet_pillow
+from selectkit.extract.jpeg import jpeg_pixels
 from tests.unit.extract.extract_tools import broken_files, encoded, noise, png
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -71,6 +75,62 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert np.array_equal(pixels(encoded(stored, "PNG", exif=exif)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpeg_is_turned_like_every_other_format(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(noise(16, 24)), "JPEG", exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(pixels(data), np.asarray(turned))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 95},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2, "progressive": True},
+        {"subsampling": 2, "restart_marker_blocks": 1},
+        {"keep_rgb": True},
+        {"icc_profile": b"no profile"},
+    ],
+    ids=str,
+)
+def test_jpeg_pixels_are_those_of_pillow(options: dict[str, Any]) -> None:
+    for picture in (noise(37, 53), noise(1, 1), noise(8, 300)):
+        data = encoded(Image.fromarray(picture), "JPEG", **options)
+        assert jpeg_pixels(data) is not None
+        assert np.array_equal(pixels(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_grey_jpeg_and_what_is_left_to_pillow() -> None:
+    grey = encoded(Image.fromarray(noise(20, 30)).convert("L"), "JPEG")
+    assert jpeg_pixels(grey) is not None
+    assert np.array_equal(pixels(grey)[..., 1], np.asarray(Image.open(io.BytesIO(grey))))
+    cmyk = encoded(Image.fromarray(noise(20, 30)).convert("CMYK"), "JPEG")
+    assert jpeg_pixels(cmyk) is None
+    assert pixels(cmyk).shape == (20, 30, 3)
+
+
+def test_harmless_oddities_of_a_jpeg_are_forgiven() -> None:
+    data = encoded(Image.fromarray(noise(20, 30)), "JPEG")
+    future = data.replace(b"JFIF\0\1", b"JFIF\0\7", 1)  # libjpeg warns of an unknown revision
+    assert future != data
+    assert np.array_equal(pixels(future), pixels(data))
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.7, 0.9])
+def test_damage_in_the_middle_of_a_jpeg_is_seen(place: float) -> None:
+    data = bytearray(encoded(Image.fromarray(noise(150, 200)), "JPEG"))
+    at = int(place * len(data))
+    data[at : at + 40] = bytes(40)
+    with pytest.raises(
+        UndecodableImageError, match=r"image cannot be used \(corrupt\): Corrupt JPEG"
+    ):
+        decode(bytes(data))
 
 
 def test_damaged_exif_leaves_the_picture() -> None:
@@ -138,7 +198,13 @@ def test_no_warning_and_no_setting_leaks_from_threads() -> None:
 def test_policy_names_the_reader() -> None:
     from PIL import __version__
 
-    assert decoder_policy() == {"reader": "pillow", "version": __version__, **DECODER_POLICY}
+    assert decoder_policy() == {
+        "reader": "pillow",
+        "version": __version__,
+        "jpeg reader": "simplejpeg",
+        "jpeg version": version("simplejpeg"),
+        **DECODER_POLICY,
+    }
     assert DECODER_POLICY["alpha"] == "over white"
 
 

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -6,15 +7,16 @@ import pytest
 from PIL import Image
 
 from selectkit.errors import ConfigError
-from selectkit.extract import Preprocessing
+from selectkit.extract import Preprocessing, decode
 from tests.unit.extract.extract_tools import noise
 
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SIZES = [(256, 256), (300, 200), (199, 301), (31, 33), (20, 700), (1, 90), (224, 223)]
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [224, 32, 37])
-def test_meta_eval_equals_torchvision(
+def test_meta_eval_is_torchvisions_to_one_grey_level(
     size: int, interpolation: Literal["bicubic", "bilinear"]
 ) -> None:
     from torchvision import transforms
@@ -31,7 +33,36 @@ def test_meta_eval_equals_torchvision(
         got = ours.apply(image)
         assert got.shape == (size, size, 3)
         assert got.dtype == np.uint8
-        assert np.array_equal(got, np.asarray(theirs(image)))
+        difference = np.abs(got.astype(int) - np.asarray(theirs(image)))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.06  # noise, enlarged: the worst that can be had
+
+
+@pytest.mark.parametrize("folder", ["roadwork_frames", "cifar10_jpg"])
+def test_photographs_are_torchvisions_but_for_one_pixel_in_five_thousand(folder: str) -> None:
+    from torchvision import transforms
+
+    files = sorted((SHARED / folder).rglob("*.jpg"))[::150]
+    if not files:
+        pytest.skip(f"{folder} is not here")
+    resize = transforms.Resize(256, transforms.InterpolationMode.BICUBIC, antialias=True)
+    theirs = transforms.Compose([resize, transforms.CenterCrop(224)])
+    unequal = []
+    for file in files:
+        got = Preprocessing(224).apply(decode(file.read_bytes())).astype(int)
+        difference = np.abs(got - np.asarray(theirs(Image.open(file).convert("RGB"))))
+        assert difference.max() <= 1
+        unequal.append((difference > 0).mean())
+    assert np.mean(unequal) < 2e-4
+
+
+@pytest.mark.parametrize("mode", ["meta-eval", "squash"])
+def test_pixels_can_be_put_into_a_batch(mode: Literal["meta-eval", "squash"]) -> None:
+    image, batch = Image.fromarray(noise(60, 90)), np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    ours = Preprocessing(32, mode)
+    ours.apply(image, batch[1])
+    assert np.array_equal(batch[1], ours.apply(image))
+    assert not batch[0].any()
 
 
 def test_squash_equals_torchvision() -> None:
