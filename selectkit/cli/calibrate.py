@@ -21,7 +21,8 @@ def command(
 ) -> None:
     """Fit the probability calibrator on val_select and certify a threshold on val_calib.
 
-    Exit code 1 means INFEASIBLE: the promise cannot be made with these data, nothing was written.
+    Exit code 1 means INFEASIBLE: the promise cannot be made with these data. The run then keeps
+    the feasible policy it has; without one, it defers everything.
 
     Examples:
       selectkit calibrate run --target fnr=0.02 --delta 0.1

@@ -18,6 +18,8 @@ def init(file: File = Path("selectkit.toml")) -> None:
     Examples:
       selectkit config init selectkit.toml
     """
+    from dataclasses import asdict
+
     from selectkit.artifact import write_bytes
     from selectkit.cli.output import say
     from selectkit.config import RunConfig, to_toml
@@ -25,7 +27,7 @@ def init(file: File = Path("selectkit.toml")) -> None:
 
     if file.exists():
         raise ConfigError(f"{file} exists already; choose another name or remove it.")
-    write_bytes(file, to_toml(RunConfig()).encode())
+    write_bytes(file, to_toml(asdict(RunConfig())).encode())
     say(f"wrote {file}")
 
 
@@ -59,4 +61,4 @@ def show(file: File, json: Json = False) -> None:
     if json:
         print_json(asdict(config))
     else:
-        say(to_toml(config).rstrip())
+        say(to_toml(asdict(config)).rstrip())

@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,11 +55,11 @@ def read_toml(path: Path) -> RunConfig:
         raise ConfigError(f"{path} is not readable TOML: {error}.") from None
 
 
-def to_toml(config: RunConfig) -> str:
-    """Return the configuration as TOML; settings that are None are left out."""
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """Return tables of settings as TOML; settings that are None are left out."""
     import tomli_w
 
-    return tomli_w.dumps(_without_none(asdict(config)))
+    return tomli_w.dumps(_without_none(tables))
 
 
 def json_schema() -> dict[str, Any]:
@@ -71,7 +70,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _without_none(value) if isinstance(value, dict) else value
         for key, value in table.items()

@@ -5,6 +5,7 @@ Three kinds: a folder (one subfolder per class), a manifest (CSV or Parquet), an
 store stays row i; a source describes itself as JSON and can be opened again from that.
 """
 
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,8 @@ from selectkit.errors import ConfigError, DataError
 from selectkit.extract.listing import Record, column_of, folder_records, read_table, text_column
 
 NO_LABEL = "none"
+
+MAX_FILE_BYTES = 1 << 30
 
 
 class Source(Protocol):
@@ -74,7 +77,7 @@ class FolderSource:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of one file."""
-        return (self.root / path).read_bytes()
+        return _read_file(self.root / path)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, absolute location and the hash of the listing."""
@@ -152,7 +155,7 @@ class ManifestSource:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of one file."""
-        return (self.file.parent / path).read_bytes()
+        return _read_file(self.file.parent / path)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, absolute location, the columns used and the hash of the listing."""
@@ -279,3 +282,14 @@ def _digits() -> tuple[npt.NDArray[np.uint8], list[int]]:
 
     data = load_digits()
     return np.round(data.images * (255 / 16)).astype(np.uint8), [int(y) for y in data.target]
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a regular file of sensible size; devices, pipes and giants are no images."""
+    try:
+        status = path.stat()
+    except ValueError as error:  # a NUL byte in the path
+        raise OSError(str(error)) from None
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+        raise OSError(f"{path} is no regular file of at most {MAX_FILE_BYTES:,} bytes")
+    return path.read_bytes()

@@ -266,7 +266,11 @@ def _risk_at(steps: st.Steps, *, coverage: float) -> Float64s:
     index = st.reach_coverage(steps, coverage)
     if steps.n_usable == 0:
         return np.full(index.shape, np.nan)
-    return np.asarray(np.take_along_axis(steps.risk(), index[..., None], axis=-1)[..., 0])
+    lost, accepted = (
+        np.take_along_axis(counts, index[..., None], axis=-1)[..., 0]
+        for counts in (steps.lost, steps.accepted)
+    )
+    return np.asarray(lost / np.maximum(accepted, 1))
 
 
 def _coverage_at(steps: st.Steps, *, risk: float) -> Float64s:

@@ -194,9 +194,13 @@ def failure_auroc(steps: Steps) -> Float64s:
 
 def reach_coverage(steps: Steps, coverage: float) -> Ints:
     """Index of the first step with at least that coverage, or the last usable one; shape (...)."""
-    needed = np.ceil(coverage * steps.total - 1e-9)[..., None]
+    needed = np.ceil(coverage * steps.total - 1e-9)
     usable = steps.accepted[..., : steps.n_usable]
-    return np.asarray(np.minimum((usable < needed).sum(axis=-1), steps.n_usable - 1))
+    if usable.ndim == 1:
+        index = np.asarray(np.searchsorted(usable, needed))
+    else:
+        index = np.array([np.searchsorted(row, n) for row, n in zip(usable, needed, strict=True)])
+    return np.asarray(np.minimum(index, steps.n_usable - 1))
 
 
 def keep_risk(steps: Steps, alpha: float) -> Ints:

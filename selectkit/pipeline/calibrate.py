@@ -1,6 +1,7 @@
 """The verb `calibrate`: a probability calibrator on val_select, a threshold on val_calib."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit import artifact
+from selectkit.arrays import Bools
 from selectkit.cache import Features, FeatureStore
-from selectkit.calibrate import CALIBRATORS, Calibrator
+from selectkit.calibrate import CALIBRATORS, Calibrator, Identity
 from selectkit.config import CalibrateConfig
-from selectkit.errors import ConfigError, LeakageError
+from selectkit.errors import CalibrationError, ConfigError, LeakageError
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.run import RunDirectory, recode
+from selectkit.pipeline.run import RunDirectory
+from selectkit.pipeline.split import evidence
 from selectkit.policies import POSITIVE_RISKS, Outputs, SoftmaxPolicy, Target
 from selectkit.risk import Infeasible, labels_needed
 
@@ -28,7 +31,8 @@ class Calibration:
         target: What was asked.
         delta: Probability with which the promise may fail.
         calibrator: The fitted probability calibrator.
-        policy: The active policy of the run from now on.
+        policy: The policy that was found; it defers everything when the target is infeasible.
+        kept: True when the target is infeasible and the run keeps the feasible policy it had.
         warnings: What the user should look at.
     """
 
@@ -37,11 +41,12 @@ class Calibration:
     delta: float
     calibrator: Calibrator
     policy: SoftmaxPolicy
+    kept: bool
     warnings: tuple[str, ...]
 
     @property
     def feasible(self) -> bool:
-        """Whether there is a threshold; when not, the policy defers everything."""
+        """Whether there is a threshold for the target."""
         return self.policy.infeasible is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +64,8 @@ class Calibration:
     def lines(self) -> list[str]:
         """Return the answer as lines for people."""
         if self.policy.infeasible is not None:
-            return [self.policy.infeasible.message(), "the run now defers everything"]
+            then = "keeps the policy it had" if self.kept else "defers everything"
+            return [self.policy.infeasible.message(), f"{self.run} {then}"]
         certificate = self.policy.certificate
         assert certificate is not None  # a feasible policy has one
         rule = f"accept iff {self.policy.score} >= {self.policy.threshold:.6g}"
@@ -82,8 +88,9 @@ def calibrate(
     """Fit the probability calibrator on val_select, then the policy on val_calib.
 
     The certificate takes its rows for independent draws. Images of one group (site, video,
-    track) are not, so only one image of each group of val_calib is used, the one whose id hashes
-    lowest: the promise is then about a random image of a random group.
+    track) are not, so only one image of each group of val_calib is used (among the positives,
+    when the target is about them), the one whose id hashes lowest: the promise is then about a
+    random image of a random group.
 
     Args:
         run: Run directory made by `fit`.
@@ -92,13 +99,14 @@ def calibrate(
         **settings: Fields of `CalibrateConfig`, over `config`; `target` must be among them.
 
     Returns:
-        The answer. When the target is infeasible, the run defers everything from now on.
+        The answer. When the target is infeasible, the run keeps a feasible policy that it has;
+        without one it defers everything from now on, and says why.
 
     Raises:
         ConfigError: If the target is missing or makes no sense.
         ArtifactError: If the run is missing or damaged.
         LeakageError: If the store is no longer split as it was when the head was fitted.
-        CalibrationError: If val_select does not identify the calibrator.
+        CalibrationError: If val_select does not identify Platt's calibrator.
     """
     chosen = settled(CalibrateConfig, config, settings)
     target = _target(chosen)
@@ -110,7 +118,7 @@ def calibrate(
         )
     cache = opened.store(Path(store) if store else None)
     select, raw = opened.outputs(cache, "val_select")
-    calibrator = CALIBRATORS[chosen.calibrator].fit(raw.logits, select.y)
+    calibrator, notes = _calibrator(chosen.calibrator, raw, select)
     calib, outputs = opened.outputs(cache, "val_calib", calibrator)
     policy, n_used = certified(
         calib,
@@ -120,16 +128,19 @@ def calibrate(
         score=chosen.score,
         positive=opened.head.positive,
     )
+    kept = policy.infeasible is not None and opened.has_feasible_policy()
     result = Calibration(
         run=opened.path,
         target=target,
         delta=chosen.delta,
         calibrator=calibrator,
         policy=policy,
-        warnings=_warnings(target, chosen, calib, n_used, opened, cache),
+        kept=kept,
+        warnings=(*notes, *_warnings(target, chosen, calib, n_used, opened, cache)),
     )
-    _write(opened, chosen, result, select, calib)
-    opened.log("calibrate", **result.to_dict())
+    if not kept:
+        _write(opened, chosen, result, select, calib)
+    opened.log("calibrate", split=calib.fingerprint, **result.to_dict())
     return result
 
 
@@ -163,9 +174,9 @@ def certified(
         raise LeakageError(
             f"a threshold is certified on val_calib only; got the rows of {calib.split}."
         )
-    alone = one_per_group(calib)
+    alone = one_per_group(calib, among=_about(target, calib, positive))
     answer = SoftmaxPolicy.fit(
-        Outputs(outputs.logits[alone], outputs.probabilities[alone]),
+        _some(outputs, alone),
         calib.y[alone],
         target=target,
         delta=delta,
@@ -174,17 +185,53 @@ def certified(
         split=calib.fingerprint,
     )
     if isinstance(answer, Infeasible):
-        answer = SoftmaxPolicy.deferring(answer, score=score, positive=positive)
-    return answer, len(alone)
+        return SoftmaxPolicy.deferring(answer, score=score, positive=positive), len(alone)
+    everyone = one_per_group(calib)
+    policy = answer.covering(_some(outputs, everyone))
+    return policy.counting_groups() if len(everyone) < len(calib.y) else policy, len(alone)
 
 
-def one_per_group(rows: Features) -> npt.NDArray[np.int64]:
-    """Return the position of one row of each group, the one whose id hashes lowest, ascending."""
+def _about(target: Target, calib: Features, positive: int | None) -> Bools:
+    """The rows that the target is about: all, the positives, or the negatives."""
+    if target.risk not in POSITIVE_RISKS:
+        return np.ones(len(calib.y), dtype=np.bool_)
+    is_positive = np.asarray(calib.y == positive)
+    return ~is_positive if target.risk == "fpr" else is_positive
+
+
+def _some(outputs: Outputs, rows: npt.NDArray[np.int64]) -> Outputs:
+    return Outputs(outputs.logits[rows], outputs.probabilities[rows])
+
+
+def one_per_group(rows: Features, among: Bools | None = None) -> npt.NDArray[np.int64]:
+    """Return the position of one row of each group, the one whose id hashes lowest, ascending.
+
+    Args:
+        rows: Rows with their groups.
+        among: Shape (N,): choose among these; None = all.
+
+    Returns:
+        Positions in `rows`.
+    """
     chosen: dict[str, tuple[bytes, int]] = {}
-    for place, (group, id_) in enumerate(zip(rows.groups, rows.ids, strict=True)):
-        key = hashlib.sha256(str(id_).encode()).digest(), place
+    for place in range(len(rows.ids)) if among is None else np.flatnonzero(among).tolist():
+        key = hashlib.sha256(str(rows.ids[place]).encode()).digest(), place
+        group = rows.groups[place]
         chosen[group] = min(chosen.get(group, key), key)
     return np.array(sorted(place for _, place in chosen.values()), dtype=np.int64)
+
+
+def _calibrator(name: str, raw: Outputs, select: Features) -> tuple[Calibrator, tuple[str, ...]]:
+    """Fit the calibrator; logits that need none, or cannot use one, keep their probabilities."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            fitted: Calibrator = CALIBRATORS[name].fit(raw.logits, select.y)
+        except CalibrationError as error:
+            if name != "temperature":
+                raise
+            return Identity(), (f"probabilities stay uncalibrated: {error}",)
+    return fitted, tuple(str(w.message) for w in caught)
 
 
 def _target(config: CalibrateConfig) -> Target:
@@ -221,7 +268,7 @@ def _write(
     )
     for name in ("metrics.json", "metrics.csv", "report.html"):
         (run.path / name).unlink(missing_ok=True)
-    run.update(calibrate=config)
+    run.update("calibrate", config)
 
 
 def _warnings(
@@ -232,25 +279,30 @@ def _warnings(
     run: RunDirectory,
     store: FeatureStore,
 ) -> tuple[str, ...]:
-    """Say when val_test cannot verify what val_calib promises, and when groups repeat."""
+    """Say when val_test cannot verify the promise, when groups repeat, and when choices pile up."""
     if target.risk == "coverage":
         return ()
     lines = []
-    if n_used < len(calib.y):
+    groups = len(set(calib.groups))
+    if groups < len(calib.y):
         lines.append(
-            f"val_calib has {len(calib.y):,} images of {n_used:,} groups; images of one group are "
-            "no independent evidence, so one image of each was used"
+            f"val_calib has {len(calib.y):,} images of {groups:,} groups; images of one group are "
+            f"no independent evidence, so one of each was used ({n_used:,} for this target): the "
+            "promise is about a random image of a random group"
         )
     needs = labels_needed(target.alpha, config.delta)
-    test = store.read(run.head.view, "val_test", feature=run.head.feature)
-    who, n = "images", len(test.y)
-    if run.head.positive is not None and target.risk in {"fnr", "miss_rate"}:
-        name = run.head.classes[run.head.positive]
-        who, n = "positives", int((recode(test, run.head.classes).y == run.head.positive).sum())
-        who += f" ({name})"
+    who, n = evidence(store, "val_test", target.risk, run.head.document["positive"])
     if n < needs:
         lines.append(
             f"val_test has {n:,} {who}; to verify {target} on it at confidence "
             f"{1 - config.delta:.0%} takes at least {needs:,}: what it shows is only indicative"
+        )
+    before = sum(e["event"] == "calibrate" and e["split"] == calib.fingerprint
+                 and e["feasible"] for e in run.events())  # fmt: skip
+    if before:
+        lines.append(
+            f"{before} earlier thresholds of this run were certified on the same images; each "
+            "promise holds on its own, but choosing the best of several needs a smaller delta "
+            f"(--delta {config.delta / (before + 1):.3g} for {before + 1})"
         )
     return tuple(lines)

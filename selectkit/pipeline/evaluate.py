@@ -116,9 +116,6 @@ def evaluate(
     null_level = sections["probabilities"]["ece_null_level"].value
     warnings = _warnings(test, policy, opened)
     document = _document(opened, test, policy, sections, policies, warnings)
-    opened = opened.update(evaluate=chosen)
-    artifact.save(opened.path / "metrics.json", "metrics", document)
-    artifact.write_bytes(opened.path / "metrics.csv", _csv(sections).encode())
     pictures = _pictures(cache, test, judged, chosen.thumbnails)
     page = RunReport(
         title="Trust this prediction, or hand it on?",
@@ -135,7 +132,7 @@ def evaluate(
         predictions=judged.decision.prediction,
         confidence=judged.decision.score,
         accepted=judged.decision.accepted,
-        threshold=policy.threshold,
+        threshold=policy.threshold if policy.threshold > -1e300 else -math.inf,
         score=policy.score,
         curve=_curve(curve, sections, policy),
         reliability=_reliability(outputs, test, null_level),
@@ -145,7 +142,11 @@ def evaluate(
         commands=_commands(opened, chosen),
         warnings=warnings,
     )
-    artifact.write_bytes(opened.path / "report.html", report.render(page).encode())
+    html = report.render(page).encode()
+    artifact.save(opened.path / "metrics.json", "metrics", document)
+    artifact.write_bytes(opened.path / "metrics.csv", _csv(sections).encode())
+    artifact.write_bytes(opened.path / "report.html", html)
+    opened.update("evaluate", chosen)
     result = Evaluation(
         run=opened.path,
         document=artifact.load(opened.path / "metrics.json", "metrics")[0],
@@ -328,7 +329,8 @@ def _warnings(test: Features, policy: SoftmaxPolicy, run: RunDirectory) -> tuple
     groups = len(set(test.groups))
     if groups < len(test.y):
         lines.append(
-            f"val_test has {len(test.y):,} images of {groups:,} groups: intervals resample groups"
+            f"val_test has {len(test.y):,} images of {groups:,} groups: intervals resample groups; "
+            "rates count every image, a certificate counts every group once"
         )
     missing = [c for k, c in enumerate(run.head.classes) if not (test.y == k).any()]
     if missing:

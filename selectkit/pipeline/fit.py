@@ -7,15 +7,16 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from selectkit.arrays import log_softmax
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import FitConfig, RunConfig
-from selectkit.errors import DataError
+from selectkit.errors import ConfigError, DataError
 from selectkit.heads import Epoch, Head, LinearHead, MlpHead
 from selectkit.pipeline.criteria import criterion
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.run import RunDirectory, logits_of, recode
+from selectkit.pipeline.run import RunDirectory, image_keys, logits_of, recode
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def fit(
         CacheError: If the store is missing, damaged, or lacks the view.
     """
     chosen = settled(FitConfig, config, settings)
+    _refuse_ignored(chosen)
+    RunDirectory.require_usable(Path(out))
     start = perf_counter()
     opened = FeatureStore.open(Path(store))
     train = _fit_rows(opened, chosen, "train")
@@ -109,6 +112,7 @@ def fit(
             "train_split": train.fingerprint,
             "select_split": select.fingerprint,
         },
+        _images(opened, np.concatenate([train.rows, select.rows])),
     )
     z = logits_of(fitted, opened)[select.rows]
     summary = FitSummary(
@@ -125,6 +129,23 @@ def fit(
     )
     run.log("fit", **summary.to_dict())
     return summary
+
+
+def _refuse_ignored(config: FitConfig) -> None:
+    """Refuse settings of the MLP with a linear head, which would not use them."""
+    default = FitConfig()
+    mlp = ("hidden", "epochs", "learning_rate", "weight_decay", "batch_size", "class_weights",
+           "select_by")  # fmt: skip
+    unused = [n for n in mlp if getattr(config, n) != getattr(default, n)]
+    if config.head == "linear" and unused:
+        raise ConfigError(
+            f"{', '.join(unused)} are settings of the mlp head; add --head mlp or leave them out."
+        )
+
+
+def _images(store: FeatureStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    index = store.index()
+    return image_keys(index.content_hash[np.isin(index.row, rows)])
 
 
 def positive_index(classes: tuple[str, ...], label: str | None) -> int | None:
@@ -171,6 +192,12 @@ def _fit_head(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Head:
     held_out = (select.x, select.y)
+    by_fnr = config.select_by.startswith("coverage@fnr")
+    if by_fnr and positive is not None and not (select.y == positive).any():
+        raise DataError(
+            f"select_by = {config.select_by!r} needs positives in val_select, and there are none "
+            f"of {train.classes[positive]!r}. Label more, or use --select-by nll."
+        )
     if config.head == "linear":
         return LinearHead.fit(train.x, train.y, select=held_out, n_classes=len(train.classes))
     return MlpHead.fit(

@@ -81,9 +81,15 @@ def measure(
     null_level = metrics.ece_null_level(judged.probabilities.max(axis=1))
     result["probabilities"]["ece_null_level"] = Interval(null_level, np.nan, np.nan)
     accepted = judged.decision.accepted
-    result["operating"] = _spread(judged, accepted, result["operating"])
-    result["all"] = _spread(judged, np.ones_like(accepted), result["all"])
-    return result, {c: found[f"curve/{name}"] for c, name in curve_names.items()}
+    for section, decided in (
+        ("operating", accepted),
+        ("all", np.ones_like(accepted)),
+        ("ranking", accepted),
+    ):
+        result[section] = _widened(judged, decided, result[section])
+    along = {name: found[f"curve/{name}"] for name in curve_names.values()}
+    along = _widened(judged, accepted, along)
+    return result, {c: along[name] for c, name in curve_names.items()}
 
 
 def measure_rates(
@@ -108,36 +114,62 @@ def measure_rates(
         groups=judged.groups,
         rng=np.random.default_rng(seed),
     )
-    return _spread(judged, accepted, found)
+    return _widened(judged, accepted, found)
 
 
-def _spread(
+def _widened(
     judged: Judged, accepted: Bools, intervals: Mapping[str, Interval]
 ) -> dict[str, Interval]:
-    """Give rates of exactly 0 or 1 the exact binomial interval: no resample of them varies.
+    """Make intervals of rates with few events as wide as the exact binomial one at least.
 
-    Not one error among 40 images does not show that there are none; the bootstrap would say
-    "0 to 0". Where groups are resampled, a group counts as one trial.
+    With none or one error among 100 images the bootstrap hardly varies and promises too much. A
+    rate with fewer than ten events (or fewer than ten others) gets the hull of its bootstrap and
+    its Clopper-Pearson interval. Where groups are resampled, a group counts as one trial, and as
+    an event when it has one. Any other figure that no resample changes has no interval.
     """
-    is_positive = np.asarray(judged.labels == judged.positive)
-    trials = {
-        "error": accepted,
-        "accuracy": accepted,
-        "fnr": accepted & is_positive,
-        "fpr": accepted & ~is_positive,
-        "miss_rate": is_positive,
+    wrong, is_positive = judged.wrong, np.asarray(judged.labels == judged.positive)
+    everyone = np.ones_like(accepted)
+    missed, alarms = wrong & is_positive, wrong & ~is_positive
+    rates = {
+        "coverage": (everyone, accepted),
+        "error": (accepted, wrong),
+        "accuracy": (accepted, ~wrong),
+        "fnr": (accepted & is_positive, missed),
+        "fpr": (accepted & ~is_positive, alarms & (judged.decision.prediction == judged.positive)),
+        "miss_rate": (is_positive, missed & accepted),
     }
-    result = dict(intervals)
-    for name in trials.keys() & intervals.keys():
-        value = intervals[name].value
-        rows = np.flatnonzero(trials[name])
-        n = len(rows) if judged.groups is None else len(np.unique(judged.groups[rows]))
-        if n and value in {0.0, 1.0}:
-            low, high = clopper_pearson_lower(n, n, 0.05), clopper_pearson_upper(0, n, 0.05)
-            result[name] = (
-                Interval(0.0, 0.0, float(high)) if value == 0 else Interval(1.0, float(low), 1.0)
-            )
+    result = {}
+    for name, interval in intervals.items():
+        stem, _, coverage = name.partition("@")
+        if stem == "risk_at_coverage":
+            point = metrics.risk_at_coverage(judged.decision.score, wrong, float(coverage))
+            trials, events = judged.decision.score >= point.threshold, wrong
+        elif name in rates:
+            trials, events = rates[name]
+        elif interval.low == interval.high:
+            result[name] = Interval(interval.value, np.nan, np.nan)
+            continue
+        else:
+            result[name] = interval
+            continue
+        result[name] = _hull(interval, *_count(judged, trials, events & trials))
     return result
+
+
+def _count(judged: Judged, trials: Bools, events: Bools) -> tuple[int, int]:
+    if judged.groups is None:
+        return int(events.sum()), int(trials.sum())
+    return len(np.unique(judged.groups[events])), len(np.unique(judged.groups[trials]))
+
+
+def _hull(interval: Interval, events: int, trials: int) -> Interval:
+    if not trials or 10 <= events <= trials - 10 or np.isnan(interval.value):
+        return interval
+    low = clopper_pearson_lower(events, trials, 0.025)
+    high = clopper_pearson_upper(events, trials, 0.025)
+    return Interval(
+        interval.value, float(np.fmin(interval.low, low)), float(np.fmax(interval.high, high))
+    )
 
 
 def _statistics(judged: Judged) -> dict[str, list[Statistics]]:

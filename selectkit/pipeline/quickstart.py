@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selectkit.errors import CacheError
 from selectkit.pipeline.calibrate import calibrate
 from selectkit.pipeline.evaluate import Evaluation, evaluate
 from selectkit.pipeline.extract import ExtractSummary, Ticker, extract
@@ -74,10 +75,16 @@ def quickstart(out: Path, *, progress: Ticker | None = None) -> Quickstart:
 
     Returns:
         What was done.
+
+    Raises:
+        CacheError: If the folder holds a store of another release's making.
     """
     out.mkdir(parents=True, exist_ok=True)
     store, run = out / "digits.zarr", out / "run"
-    extraction = extract("digits", out=store, backbone="tiny", progress=progress)
+    try:
+        extraction = extract("digits", out=store, backbone="tiny", progress=progress)
+    except CacheError as error:
+        raise CacheError(f"{error} Or remove {out}, or choose another --out.") from None
     fitted = fit(store, out=run)
     calibrate(run, target=TARGET)
     return Quickstart(extraction, fitted, evaluate(run, also=ALSO))

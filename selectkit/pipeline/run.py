@@ -13,7 +13,8 @@ Each file names the hash of what it depends on, so a leftover of an earlier head
 """
 
 import json
-from dataclasses import dataclass, replace
+import tomllib
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +39,7 @@ class FittedHead:
     head: heads.Head
     document: dict[str, Any]
     hash: str
+    fitted_images: npt.NDArray[np.uint64]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,6 +67,24 @@ class FittedHead:
         """Name under which the logits stand in the store."""
         return f"{self.document['type']}-{self.hash.removeprefix('sha256:')[:12]}"
 
+    def seen_elsewhere(self, store: FeatureStore) -> int:
+        """Return how many images of val_calib and val_test the head was fitted on.
+
+        Images that also stand in the store's own train or val_select are not counted: they are
+        identical copies in several groups, of which `selectkit split` warns.
+        """
+        index = store.index()
+        split, images = store.splits.assign(index.key), image_keys(index.content_hash)
+        held_out = images[np.isin(split, ("val_calib", "val_test"))]
+        copies = images[np.isin(split, ("train", "val_select"))]
+        return int((np.isin(held_out, self.fitted_images) & ~np.isin(held_out, copies)).sum())
+
+
+def image_keys(content_hashes: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
+    """Return the first 64 bits of content hashes; 0 for files that could not be read."""
+    digits = (str(h).removeprefix("sha256:")[:16] or "0" for h in content_hashes)
+    return np.array([int(d, 16) for d in digits], dtype=np.uint64)
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -74,25 +94,36 @@ class RunDirectory:
     config: RunConfig
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> Self:
-        """Make the folder, or empty an earlier run of everything that its head had produced.
+    def require_usable(cls, path: Path) -> None:
+        """Refuse a place that `create` must not write to.
 
         Args:
-            path: The folder.
-            config: Configuration, with the store.
-
-        Returns:
-            The run.
+            path: The folder to be.
 
         Raises:
             ConfigError: If the path is a file, or a folder that is no run.
         """
         if path.is_file() or (path.is_dir() and any(path.iterdir()) and not cls._is_run(path)):
             raise ConfigError(f"{path} exists and is no run directory; choose another --out.")
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> Self:
+        """Make the folder, or empty an earlier run of everything that its head had produced.
+
+        Args:
+            path: The folder.
+            config: Configuration; its store and its table `fit` are written.
+
+        Returns:
+            The run.
+        """
+        cls.require_usable(path)
         path.mkdir(parents=True, exist_ok=True)
         for name in DEPENDENTS:
             (path / name).unlink(missing_ok=True)
-        return cls(path, config)._with_config(config)
+        tables = {"store": config.store, "fit": asdict(config.fit)}
+        artifact.write_bytes(path / "config.toml", to_toml(tables).encode())
+        return cls(path, config)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -115,13 +146,16 @@ class RunDirectory:
     def _is_run(path: Path) -> bool:
         return (path / "config.toml").is_file()
 
-    def _with_config(self, config: RunConfig) -> Self:
-        artifact.write_bytes(self.path / "config.toml", to_toml(config).encode())
-        return replace(self, config=config)
+    def update(self, table: str, settings: Any) -> None:
+        """Write one more table of the configuration, the resolved settings of a command.
 
-    def update(self, **tables: Any) -> "RunDirectory":
-        """Write changed tables of the configuration; return the run that has them."""
-        return self._with_config(replace(self.config, **tables))
+        Args:
+            table: "calibrate" or "evaluate".
+            settings: Its configuration class.
+        """
+        path = self.path / "config.toml"
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        artifact.write_bytes(path, to_toml({**tables, table: asdict(settings)}).encode())
 
     def store(self, moved_to: Path | None = None) -> FeatureStore:
         """Open the run's feature store.
@@ -149,19 +183,29 @@ class RunDirectory:
                 f"on {head.document['splits']}: rows the head has seen could now certify it. "
                 f"Fit again."
             )
+        seen = head.seen_elsewhere(store)
+        if seen:
+            raise LeakageError(
+                f"{seen:,} images of val_calib and val_test of {store.path} were fitted on by "
+                f"{self.path}: other groups have moved them to another split. Fit again."
+            )
         return store
 
-    def save_head(self, head: heads.Head, about: dict[str, Any]) -> FittedHead:
+    def save_head(
+        self, head: heads.Head, about: dict[str, Any], fitted_images: npt.NDArray[np.uint64]
+    ) -> FittedHead:
         """Write head.json and head.safetensors.
 
         Args:
             head: The fitted head.
+            fitted_images: `image_keys` of the images of train and val_select.
             about: classes, positive, view, view_hash, feature, splits and split fingerprints.
 
         Returns:
             The head as `self.head` will read it.
         """
-        document, tensors = head.to_artifact()
+        document, arrays = head.to_artifact()
+        tensors = {**arrays, "fitted_images": np.sort(fitted_images)}
         artifact.save(self.path / "head.json", "head", {**document, **about}, tensors)
         return self.head
 
@@ -173,7 +217,14 @@ class RunDirectory:
             ArtifactError: If it is missing or damaged.
         """
         document, tensors = artifact.load(self.path / "head.json", "head")
-        return FittedHead(heads.load(document, tensors), document, artifact.content_hash(document))
+        if "fitted_images" not in tensors:
+            raise ArtifactError(f"{self.path / 'head.json'} does not say what it saw. Fit again.")
+        return FittedHead(
+            heads.load(document, tensors),
+            document,
+            artifact.content_hash(document),
+            tensors["fitted_images"],
+        )
 
     def calibrator(self) -> tuple[calibrate.Calibrator, str]:
         """Return the probability calibrator and its content hash.
@@ -196,6 +247,15 @@ class RunDirectory:
                 f"{self.path / 'thresholds.json'} belongs to another calibrator. Calibrate again."
             )
         return SoftmaxPolicy.from_dict(document), document
+
+    def has_feasible_policy(self) -> bool:
+        """Whether the run has an active policy that accepts anything."""
+        if not (self.path / "thresholds.json").is_file():
+            return False
+        try:
+            return self.policy()[0].infeasible is None
+        except ArtifactError:
+            return False
 
     def _dependent(self, name: str, kind: str) -> dict[str, Any]:
         path = self.path / name
@@ -234,6 +294,14 @@ class RunDirectory:
         z = logits_of(self.head, store)[features.rows]
         p = (calibrator or calibrate.Identity()).probabilities(z)
         return features, Outputs(logits=z.astype(np.float64), probabilities=p)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events of log.jsonl since the head was fitted, oldest first."""
+        path = self.path / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        events = [json.loads(line) for line in lines]
+        fits = [i for i, event in enumerate(events) if event["event"] == "fit"]
+        return events[fits[-1] :] if fits else events
 
     def log(self, event: str, **fields: Any) -> None:
         """Append one event to log.jsonl."""

@@ -158,6 +158,8 @@ def split(
     """
     chosen = settled(SplitConfig, config, settings)
     opened = FeatureStore.open(Path(store))
+    index = opened.index()
+    at = positive_index(index.classes, positive) if index.classes else None
     if chosen.salt is not None or chosen.fractions is not None:
         opened.set_splits(
             SplitScheme(
@@ -165,9 +167,7 @@ def split(
                 fractions=_fractions(chosen.fractions) or opened.splits.fractions,
             )
         )
-    index = opened.index()
     names = opened.splits.assign(index.key)
-    at = positive_index(index.classes, positive) if index.classes else None
     counts = {}
     for name in SPLITS:
         inside = index.ok & (names == name)
@@ -187,6 +187,29 @@ def split(
         counts=counts,
         straddling=opened.duplicates_across_splits(),
     )
+
+
+def evidence(
+    store: FeatureStore, split_name: str, risk: str, positive: str | None
+) -> tuple[str, int]:
+    """Count the independent pieces of evidence that a split has about a risk.
+
+    Args:
+        store: The store.
+        split_name: Name of the split.
+        risk: "error", "fnr", "miss_rate" or "fpr".
+        positive: The positive label; needed for all but "error".
+
+    Returns:
+        What is counted ("groups", "positive groups" or "negative groups"), and how many.
+    """
+    index = store.index()
+    inside = index.ok & index.labelled & (store.splits.assign(index.key) == split_name)
+    if risk == "error":
+        return "groups", len(set(index.key[inside]))
+    is_positive = index.label == positive
+    inside &= ~is_positive if risk == "fpr" else is_positive
+    return f"{'negative' if risk == 'fpr' else 'positive'} groups", len(set(index.key[inside]))
 
 
 def _fractions(text: str | None) -> tuple[float, float, float, float] | None:

@@ -1,8 +1,8 @@
 """The threshold policy: accept iff a score of the softmax reaches a certified threshold."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from math import ceil, isinf, log, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, isinf
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import SCORES, Float64s, Score
 from selectkit.policies.target import POSITIVE_RISKS, Target
 from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
-from selectkit.stats import clopper_pearson_upper
+from selectkit.stats import clopper_pearson_upper, dkw_lower
 
 Labels = npt.NDArray[np.int64]
 
@@ -91,14 +91,31 @@ class SoftmaxPolicy:
         )
         if isinstance(found, Infeasible):
             return found
-        coverage = float((s >= found.threshold).mean())
-        certificate = replace(
-            found,
-            split=split,
-            coverage=coverage,
-            coverage_lower=max(0.0, coverage - sqrt(log(1 / min(delta, 0.5)) / (2 * len(s)))),
-        )
-        return cls(score, certificate.threshold, positive, certificate)
+        policy = cls(score, found.threshold, positive, replace(found, split=split))
+        return policy.covering(outputs)
+
+    def covering(self, outputs: Outputs) -> Self:
+        """Return the policy with the coverage of its certificate counted on other rows.
+
+        Args:
+            outputs: Independent rows of the calibration split, N >= 1, whatever their labels.
+
+        Returns:
+            The same promise, with coverage and its lower bound (level delta, uniform in the
+            threshold) over these rows.
+        """
+        if self.certificate is None:
+            return self
+        coverage = float(self.decide(outputs).accepted.mean())
+        lower = dkw_lower(coverage, len(outputs), self.certificate.delta)
+        certificate = replace(self.certificate, coverage=coverage, coverage_lower=lower)
+        return replace(self, certificate=certificate)
+
+    def counting_groups(self) -> Self:
+        """Return the policy with a certificate that says it counts one row of each group."""
+        if self.certificate is None:
+            return self
+        return replace(self, certificate=replace(self.certificate, grouped=True))
 
     def decide(self, outputs: Outputs) -> Decision:
         """Accept or defer each row.
@@ -142,7 +159,7 @@ class SoftmaxPolicy:
             "target": {"risk": c.risk, "alpha": c.alpha},
             "delta": c.delta,
             "certificate": self.certificate and self.certificate.to_dict(),
-            "infeasible": self.infeasible and asdict(self.infeasible),
+            "infeasible": self.infeasible and self.infeasible.to_dict(),
         }
 
     @classmethod
@@ -173,9 +190,13 @@ class SoftmaxPolicy:
         if score not in SCORES:
             raise ArtifactError(f"score {score!r} is unknown; known: {', '.join(SCORES)}.")
         if document.get("infeasible") is not None:
-            return cls.deferring(
-                Infeasible(**document["infeasible"]), score=score, positive=positive
-            )
+            if evidence is not None or threshold != float("inf"):
+                raise ArtifactError(
+                    "an infeasible softmax policy must defer everything: threshold inf, no "
+                    "certificate. Calibrate again."
+                )
+            reason = Infeasible.from_dict(document["infeasible"])
+            return cls.deferring(reason, score=score, positive=positive)
         if evidence is None:
             raise ArtifactError("the softmax policy has no certificate. Calibrate again.")
         certificate = Certificate.from_dict(evidence)

@@ -52,7 +52,8 @@ def policies(report: RunReport) -> str:
         "<section><h2>Policies</h2>"
         f'<p class="lead">Measured on the test split {text(report.split)}: '
         f"{len(report.labels):,} images that no choice was made on. Below each share stands its "
-        "95 % interval.</p>"
+        "95 % interval. Each certificate holds on its own; to choose one after seeing several, ask "
+        "for a smaller delta.</p>"
         f"{_table('Policies', head, rows)}</section>"
     )
 

@@ -44,6 +44,8 @@ class Certificate:
             once (Dvoretzky-Kiefer-Wolfowitz with Massart's constant).
         split: Fingerprint of the calibration split, or None when unknown.
         assumptions: What must hold for the promise to hold.
+        grouped: True when one sample of each of several groups was used: the promise is then
+            about a random sample of a random group, every group counting the same.
     """
 
     risk: str
@@ -60,6 +62,7 @@ class Certificate:
     coverage_lower: float
     split: str | None = None
     assumptions: tuple[str, ...] = ()
+    grouped: bool = False
 
     @property
     def feasible(self) -> bool:
@@ -87,12 +90,7 @@ class Certificate:
         Raises:
             ArtifactError: If fields are missing or unknown.
         """
-        names = {field.name for field in fields(cls)}
-        if set(document) != names:
-            raise ArtifactError(
-                f"certificate must have the fields {sorted(names)}; "
-                f"missing {sorted(names - set(document))}, unknown {sorted(set(document) - names)}."
-            )
+        _require_fields(document, cls, "certificate")
         values = dict(document)
         values["threshold"] = float(values["threshold"])
         values["assumptions"] = tuple(values["assumptions"])
@@ -101,12 +99,14 @@ class Certificate:
     def sentence(self) -> str:
         """Return the promise as one English sentence."""
         evidence = (
-            f"({_count(self.errors, 'error')} among {self.n_accepted} accepted; "
+            f"({_count(self.errors, 'error')} among {self.n_accepted} accepted {unit(self.risk)}; "
             f"coverage {_percent(self.coverage)})"
         )
         promise = f"at most {_percent(self.alpha)} " + _PROMISES.get(
             self.risk, f"is the {self.risk}"
         )
+        if self.grouped:
+            promise += ", counting one image of each group,"
         if self.kind == "pac":
             confidence = _percent(1 - self.delta)
             return (
@@ -149,6 +149,26 @@ class Infeasible:
         """False: nothing is promised."""
         return False
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Return the answer that `to_dict` wrote.
+
+        Args:
+            document: The fields by name.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ArtifactError: If fields are missing or unknown.
+        """
+        _require_fields(document, cls, "infeasible")
+        return cls(**document)
+
     def message(self) -> str:
         """Return one line that says what is infeasible, why, and what would suffice."""
         line = (
@@ -158,6 +178,15 @@ class Infeasible:
         if self.needs is None:
             return f"{line}."
         return f"{line}, needs at least {self.needs} {unit(self.risk)}."
+
+
+def _require_fields(document: Mapping[str, Any], cls: type[Any], what: str) -> None:
+    names = {field.name for field in fields(cls)}
+    if set(document) != names:
+        raise ArtifactError(
+            f"{what} must have the fields {sorted(names)}; "
+            f"missing {sorted(names - set(document))}, unknown {sorted(set(document) - names)}."
+        )
 
 
 def _percent(fraction: float) -> str:

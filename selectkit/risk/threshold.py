@@ -14,7 +14,7 @@ a little label noise.
 """
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from selectkit.arrays import ArrayLike, confidence_and_loss
 from selectkit.errors import DataError, RiskError
 from selectkit.risk.budget import labels_needed, labels_needed_at_rate
 from selectkit.risk.certificate import Certificate, Infeasible, unit
-from selectkit.stats.binomial import binomial_pvalue, check_level, clopper_pearson_upper
+from selectkit.stats.binomial import binomial_pvalue, check_level, clopper_pearson_upper, dkw_lower
 
 Float64s = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -224,7 +224,7 @@ def _certificate(
         errors=errors,
         risk_upper=clopper_pearson_upper(errors, n_tested, delta),
         coverage=coverage,
-        coverage_lower=max(0.0, coverage - sqrt(log(1 / min(delta, 0.5)) / (2 * total))),
+        coverage_lower=dkw_lower(coverage, total, delta),
         assumptions=_ASSUMPTIONS,
     )
 

@@ -4,6 +4,7 @@ from selectkit.stats.binomial import (
     binomial_pvalue,
     clopper_pearson_lower,
     clopper_pearson_upper,
+    dkw_lower,
 )
 from selectkit.stats.bounded import hoeffding_bentkus_pvalue, wsr_upper
 
@@ -11,6 +12,7 @@ __all__ = [
     "binomial_pvalue",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "dkw_lower",
     "hoeffding_bentkus_pvalue",
     "wsr_upper",
 ]

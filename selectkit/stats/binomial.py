@@ -8,6 +8,7 @@ case of the binomial", Biometrika 26. The tail is written with the regularised i
 function: P(Bin(n, a) <= k) = 1 - I_a(k + 1, n - k).
 """
 
+from math import log, sqrt
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -121,6 +122,25 @@ def binomial_pvalue(errors: Counts | Count, n: Counts | Count, alpha: float) -> 
     full = k == size
     p = np.where(full, 1.0, betaincc(k + 1.0, np.where(full, 1, size - k), alpha))
     return p if p.ndim else float(p)
+
+
+def dkw_lower(share: float, n: int, delta: float) -> float:
+    """Return a lower bound for the true share of scores above a threshold, for all at once.
+
+    Unlike a Clopper-Pearson bound it also holds at a threshold that was chosen on the same scores.
+
+    Source: Massart (1990), "The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality",
+    one-sided, which needs delta <= 1/2; a larger delta is taken as 1/2.
+
+    Args:
+        share: Observed share of N independent scores at or above the threshold.
+        n: N >= 1.
+        delta: Probability with which the bound may fail at any threshold.
+
+    Returns:
+        share - sqrt(ln(1 / delta) / (2 N)), at least 0.
+    """
+    return max(0.0, share - sqrt(log(1 / min(delta, 0.5)) / (2 * n)))
 
 
 def check_level(value: float, name: str) -> None:

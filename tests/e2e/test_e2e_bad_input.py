@@ -201,6 +201,16 @@ def test_unknown_positive_label(cli: Cli, store: Path, tmp_path: Path) -> None:
     assert "'hgih' is none of the labels ['high', 'low']" in line
 
 
+def test_a_wrong_label_does_not_redraw_the_split(cli: Cli, own_store: Path) -> None:
+    line = _refused(cli, own_store, "split", own_store, "--salt", "x", "--positive", "hgih")
+    assert "'hgih' is none of the labels" in line
+
+
+def test_settings_that_would_be_ignored(cli: Cli, store: Path, tmp_path: Path) -> None:
+    line = _refused(cli, tmp_path, "fit", store, "--out", tmp_path / "r", "--select-by", "foo")
+    assert "select_by are settings of the mlp head" in line
+
+
 def test_bad_fractions(cli: Cli, own_store: Path) -> None:
     for fractions in ("0.5,0.5", "a,b,c,d", "0.5,0.5,0.5,0.5", "-1,1,0.5,0.5"):
         assert "fractions" in _refused(cli, own_store, "split", own_store, "--fractions", fractions)

@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import selectkit as sk
@@ -80,17 +82,57 @@ def test_evaluating_twice_gives_the_same_bytes(cli: Cli, run: Path, tmp_path: Pa
     assert (mine / "metrics.json").read_bytes() == first
 
 
-def test_an_infeasible_target_is_an_answer(cli: Cli, run: Path, tmp_path: Path) -> None:
-    mine = shutil.copytree(run, tmp_path / "run")
-    said = cli("calibrate", mine, "--target", "fnr=0.02")
+def test_an_infeasible_target_is_an_answer(cli: Cli, store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert cli("fit", store, "--out", run).code == 0
+    said = cli("calibrate", run, "--target", "fnr=0.02")
     assert said.code == 1
     assert said.out.startswith("INFEASIBLE: fnr <= 0.02 with confidence 90 %")
     assert "needs at least 114 positives" in said.out
-    answer = json.loads(cli("calibrate", mine, "--target", "fnr=0.02", "--json").out)
+    assert "defers everything" in said.out
+    answer = json.loads(cli("calibrate", run, "--target", "fnr=0.02", "--json").out)
     assert answer["feasible"] is False
-    document = _json(cli("evaluate", mine, "--json"))
+    document = _json(cli("evaluate", run, "--json"))
     assert document["metrics"]["operating"]["coverage"]["value"] == 0
-    assert "INFEASIBLE" in (mine / "report.html").read_text()
+    assert "INFEASIBLE" in (run / "report.html").read_text()
+
+
+def test_an_infeasible_wish_does_not_cost_a_certified_policy(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    mine = shutil.copytree(run, tmp_path / "run")
+    before = (mine / "thresholds.json").read_bytes()
+    said = cli("calibrate", mine, "--target", "error=0.001")
+    assert said.code == 1
+    assert "keeps the policy it had" in said.out
+    assert (mine / "thresholds.json").read_bytes() == before
+    again = cli("calibrate", mine, "--target", "error=0.3")
+    assert "1 earlier thresholds of this run were certified on the same images" in again.err
+
+
+def test_the_configuration_says_what_was_used_and_nothing_else(run: Path) -> None:
+    tables = tomllib.loads((run / "config.toml").read_text())
+    assert set(tables) == {"store", "fit", "calibrate"}
+    assert tables["calibrate"]["target"] == "error=0.2"
+
+
+def test_regrouping_the_images_is_leakage(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    """The same images, grouped after the fit: rows of train move to val_calib and val_test."""
+    paths = sorted(photos.rglob("*.png"))
+    lines = [f"{p},{p.parent.name},site{i % 40}" for i, p in enumerate(paths)]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,label,site\n" + "\n".join(lines) + "\n")
+    stores = {}
+    for name, flags in {"alone": [], "grouped": ["--group", "site"]}.items():
+        stores[name] = tmp_path / f"{name}.zarr"
+        tiny = ["--backbone", "tiny", "--out", stores[name]]
+        assert cli("extract", manifest, *flags, *tiny).code == 0
+    run = tmp_path / "run"
+    assert cli("fit", stores["alone"], "--out", run).code == 0
+    refused = cli("calibrate", run, "--target", "error=0.2", "--store", stores["grouped"])
+    assert refused.code == 2
+    assert "were fitted on" in refused.err
+    assert cli("calibrate", run, "--target", "error=0.2").code in (0, 1)
 
 
 def test_a_coverage_target_promises_nothing(cli: Cli, run: Path, tmp_path: Path) -> None:
@@ -168,6 +210,36 @@ def test_road_work_signs(cli: Cli, shared_data: Path, tmp_path: Path) -> None:
     assert "needs at least 45 positives" in said.out
     assert cli("evaluate", run).code == 0
     assert (run / "report.html").is_file()
+
+
+def test_a_certificate_on_tracks_with_a_dinov3_s_checkpoint(
+    cli: Cli, shared_data: Path, tmp_path: Path
+) -> None:
+    """21 million random parameters at 64 pixels, real signs, several frames per track."""
+    import torch
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(0)
+    config = DINOv3ViTConfig(num_register_tokens=4)  # its defaults are ViT-S/16
+    DINOv3ViTModel(config).save_pretrained(tmp_path / "dinov3-s")
+    table = pd.read_csv(shared_data / "gtsrb_train/labels.csv")
+    table["file"] = str(shared_data / "gtsrb_train") + "/" + table["file"]
+    some = pd.concat([table[table.roadwork == 1], table[table.roadwork == 0][::4]])
+    some.to_csv(tmp_path / "labels.csv", index=False)
+    store, run = tmp_path / "g.zarr", tmp_path / "run"
+    done = cli(
+        "extract", tmp_path / "labels.csv", "--path", "file", "--label", "roadwork", "--group",
+        "track", "--backbone", tmp_path / "dinov3-s", "--size", 64, "--out", store,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert cli("fit", store, "--out", run).code == 0
+    said = cli("calibrate", run, "--target", "error=0.3")
+    assert said.code == 0, said.out
+    assert "counting one image of each group" in said.out
+    policy = json.loads((run / "thresholds.json").read_text())["certificate"]
+    calib = FeatureStore.open(store).read("base", "val_calib")
+    assert policy["n"] == len(set(calib.groups)) < len(calib.y)
+    assert cli("evaluate", run).code == 0
 
 
 def test_ten_classes(cli: Cli, shared_data: Path, tmp_path: Path) -> None:

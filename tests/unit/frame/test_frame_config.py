@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from selectkit.errors import ConfigError
 
 def test_defaults_survive_the_round_trip(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text(config.to_toml(config.RunConfig()))
+    file.write_text(config.to_toml(asdict(config.RunConfig())))
     assert config.read_toml(file) == config.RunConfig()
 
 

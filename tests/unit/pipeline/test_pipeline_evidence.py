@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from selectkit.cache import Features
 from selectkit.errors import DataError, LeakageError
+from selectkit.metrics import bootstrap
 from selectkit.pipeline.calibrate import certified, one_per_group
 from selectkit.pipeline.fit import positive_index
-from selectkit.pipeline.measure import Judged, measure
+from selectkit.pipeline.measure import Judged, measure, measure_rates
 from selectkit.pipeline.run import recode
 from selectkit.policies import Decision, Outputs, Target
 
@@ -56,6 +58,20 @@ def test_copies_of_an_image_are_no_further_evidence() -> None:
     assert not copies.decide(_certain(4)).accepted.any()
 
 
+def test_positives_of_mixed_groups_all_count() -> None:
+    """A group's lowest hash may be a negative; its positives are evidence all the same."""
+    rows = _rows([str(i // 2) for i in range(100)])  # 50 groups of one negative, one positive
+    policy, n = certified(
+        rows, _certain(100), target=Target("fnr", 0.05), delta=0.1, score="msp", positive=1
+    )
+    assert n == 50
+    certificate = policy.certificate
+    assert certificate is not None
+    assert (certificate.n, certificate.n_accepted, certificate.grouped) == (50, 50, True)
+    assert "counting one image of each group" in certificate.sentence()
+    assert "50 accepted positives" in certificate.sentence()
+
+
 def test_only_val_calib_certifies() -> None:
     for split in ("train", "val_select", "val_test"):
         with pytest.raises(LeakageError, match=f"on val_calib only; got the rows of {split}"):
@@ -80,10 +96,31 @@ def test_no_error_among_few_does_not_mean_none() -> None:
     sections, _ = measure(_judged(40), n_replicates=100, seed=0)
     error = sections["operating"]["error"]
     assert (error.value, error.low) == (0, 0)
-    assert error.high == pytest.approx(1 - 0.05 ** (1 / 40))
-    assert sections["operating"]["fnr"].high == pytest.approx(1 - 0.05 ** (1 / 20))
+    assert error.high == pytest.approx(1 - 0.025 ** (1 / 40))
+    assert sections["operating"]["fnr"].high == pytest.approx(1 - 0.025 ** (1 / 20))
     grouped, _ = measure(_judged(40, [i // 10 for i in range(40)]), n_replicates=100, seed=0)
-    assert grouped["operating"]["error"].high == pytest.approx(1 - 0.05 ** (1 / 4))
+    assert grouped["operating"]["error"].high == pytest.approx(1 - 0.025 ** (1 / 4))
+
+
+def test_intervals_of_rare_errors_keep_their_level() -> None:
+    """95 % intervals of a 2 % error among 100 images; the bootstrap alone misses far too often."""
+    rng = np.random.default_rng(0)
+    trials, n, rate = 300, 100, 0.02
+    missed, missed_by_bootstrap = 0, 0
+    for _ in range(trials):
+        judged = _judged(n)
+        wrong = rng.random(n) < rate
+        judged = replace(judged, labels=np.where(wrong, 1 - judged.labels, judged.labels))
+        found = measure_rates(
+            judged, np.ones(n, bool), ("error",), n_replicates=100, seed=int(rng.integers(1 << 30))
+        )["error"]
+        alone = bootstrap(["error"], judged.decision.score, wrong, n_replicates=100, rng=rng)[
+            "error"
+        ]
+        missed += not found.low <= rate <= found.high
+        missed_by_bootstrap += not alone.low <= rate <= alone.high
+    assert binom.sf(missed - 1, trials, 0.05) > 1e-6
+    assert binom.sf(missed_by_bootstrap - 1, trials, 0.05) < 1e-6
 
 
 def test_labels_are_matched_by_name() -> None:

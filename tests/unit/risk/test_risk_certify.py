@@ -188,12 +188,12 @@ def test_sentences() -> None:
     assert base.feasible
     assert base.sentence() == (
         "With 90 % confidence over the draw of the calibration split, at most 5 % of automatically "
-        "decided images are wrong (0 errors among 120 accepted; coverage 74.1 %)."
+        "decided images are wrong (0 errors among 120 accepted samples; coverage 74.1 %)."
     )
     changed = {**base.to_dict(), "kind": "expectation", "risk": "fnr", "errors": 1}
     assert Certificate.from_dict(changed).sentence() == (
         "On average over draws of the calibration split, at most 5 % of automatically decided "
-        "positives are missed (1 error among 120 accepted; coverage 74.1 %)."
+        "positives are missed (1 error among 120 accepted positives; coverage 74.1 %)."
     )
     changed = {**base.to_dict(), "kind": "none", "risk": "cost"}
     assert (
