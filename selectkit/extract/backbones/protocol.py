@@ -1,6 +1,7 @@
 """What the extraction engine needs of a backbone."""
 
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,3 +35,51 @@ class Backbone(Protocol):
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """Return "cls" and "patch_mean", each (B, D) float32, of pixels (B, H, W, 3) uint8."""
         ...
+
+
+@runtime_checkable
+class SeveralFeatures(Protocol):
+    """A backbone whose features are not just "cls" and "patch_mean" of length `dim`.
+
+    Attributes:
+        features: Length of a vector by name of the feature.
+    """
+
+    @property
+    def features(self) -> Mapping[str, int]: ...  # noqa: D102
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """A backbone that can be given a batch before the one before is done.
+
+    Attributes:
+        lag: Batches that may be started before the first result is asked for.
+    """
+
+    @property
+    def lag(self) -> int: ...  # noqa: D102
+
+    def start(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> Callable[[], Mapping[str, npt.NDArray[np.float32]]]:
+        """Begin a batch; the function returned waits for its features."""
+        ...
+
+    def memory(self, count: int, size: int) -> npt.NDArray[np.uint8]:
+        """Return memory for a batch, (count, size, size, 3), from which copies are fast."""
+        ...
+
+
+def feature_dims(backbone: Backbone) -> dict[str, int]:
+    """Return what a backbone offers.
+
+    Args:
+        backbone: Any.
+
+    Returns:
+        Length of a vector by name of the feature.
+    """
+    if isinstance(backbone, SeveralFeatures):
+        return dict(backbone.features)
+    return {"cls": backbone.dim, "patch_mean": backbone.dim}

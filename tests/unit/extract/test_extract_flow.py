@@ -1,0 +1,269 @@
+"""Batches ahead, shards behind: order, memory, errors and the account of time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selectkit.errors import BackboneError
+from selectkit.extract import Preprocessing, open_source
+from selectkit.extract.flow import Arrays, Flow
+from selectkit.extract.loading import Batch, Loaded, load_batches, new_pixels
+from selectkit.extract.stop import StopRequest
+from selectkit.extract.timings import Clock, Timings
+from selectkit.extract.writer import Writer
+from tests.unit.extract.extract_tools import Pixels, StubBackbone, image_folder
+
+Finished = tuple[int, list[str], Arrays]
+
+
+def numbered(row: int, out: Pixels) -> Loaded:
+    time.sleep(0.0005 * (row % 3))  # so that they do not finish in order
+    out[...] = row
+    return Loaded(out, f"sha256:{row}", "ok", 1, 1)
+
+
+def flow_of(tmp_path: Path, backbone: Any, images: int = 22, batch_size: int = 4) -> Flow:
+    source = open_source(image_folder(tmp_path / "images", {"a": images}))
+    return Flow(source, source.records(), backbone, backbone.preprocessing, batch_size, workers=2)
+
+
+SHARDS = [(0, range(10)), (1, range(10, 20)), (2, range(20, 22))]
+
+
+def run(flow: Flow, stop: StopRequest | None = None) -> tuple[list[Finished], Timings]:
+    finished: list[Finished] = []
+
+    def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
+        finished.append((shard, [image.content_hash for image in loaded], features))
+
+    timings = flow.compute(SHARDS, finish, lambda batch: None, stop or StopRequest())
+    return finished, timings
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 3), (4, 1), (4, 8), (16, 2)])
+def test_batches_come_in_order_and_stay_until_the_second_after_is_asked_for(
+    batch_size: int, workers: int
+) -> None:
+    shards = [(0, range(7)), (1, range(7, 20)), (2, range(20, 50))]
+    before: Batch | None = None
+    seen: list[tuple[int, int]] = []
+    batches = load_batches(numbered, shards, size=2, batch_size=batch_size, workers=workers)
+    for batch in batches:
+        assert len(batch.images) == len(batch.pixels) <= batch_size
+        for held in (before, batch):
+            if held is not None:
+                first = held.rows[held.start]
+                expected = np.arange(first, first + len(held.images))
+                assert np.array_equal(held.pixels[:, 0, 0, 0], expected)
+        seen += [(batch.shard, batch.rows[batch.start + i]) for i in range(len(batch.images))]
+        before = batch
+    assert seen == [(shard, row) for shard, rows in shards for row in rows]
+
+
+def test_memory_is_bounded_and_shards_are_pulled_late() -> None:
+    made: list[Pixels] = []
+    pulled: list[int] = []
+
+    def memory(count: int, size: int) -> Pixels:
+        made.append(new_pixels(count, size))
+        return made[-1]
+
+    def shards() -> Iterator[tuple[int, range]]:
+        for shard in range(100):
+            pulled.append(shard)
+            yield shard, range(4 * shard, 4 * shard + 4)
+
+    batches = load_batches(numbered, shards(), size=2, batch_size=4, workers=2, memory=memory)
+    next(batches)
+    assert len(pulled) == 3
+    for _ in range(50):
+        next(batches)
+    assert len(pulled) == 53
+    assert len(made) == 4
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+def test_failed_image_is_black_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    flow = flow_of(tmp_path, StubBackbone())
+    clean, _ = run(flow)
+    (tmp_path / "images" / "a" / "005.png").write_bytes(b"no image")
+    broken, timings = run(flow)
+    assert timings.images == 22
+    for shard, ((_, _, was), (_, _, now)) in enumerate(zip(clean, broken, strict=True)):
+        for name in was:
+            failed = np.isnan(now[name][:, 0])
+            assert np.flatnonzero(failed).tolist() == ([5] if shard == 0 else [])
+            assert np.array_equal(was[name][~failed], now[name][~failed])
+    out = np.full((8, 8, 3), 7, dtype=np.uint8)
+    assert flow._load(5, out).status == "failed:not-an-image"
+    assert not out.any()
+
+
+@dataclass(frozen=True)
+class Late(StubBackbone):
+    """Lets two batches pile up before it computes the first, and offers other features."""
+
+    lag: int = 1
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> Mapping[str, int]:
+        return {"cls": self.dim, "pair": 2 * self.dim}
+
+    def __call__(self, pixels: Pixels) -> dict[str, Any]:
+        plain = super().__call__(pixels)
+        return {"cls": plain["cls"], "pair": np.concatenate(list(plain.values()), axis=1)}
+
+    def start(self, pixels: Pixels) -> Callable[[], Mapping[str, Any]]:
+        self.log.append("start")
+
+        def collect() -> Mapping[str, Any]:
+            self.log.append("collect")
+            return self(pixels)
+
+        return collect
+
+    def memory(self, count: int, size: int) -> Pixels:
+        self.log.append("memory")
+        return new_pixels(count, size)
+
+
+def test_a_backbone_may_run_behind_and_offer_its_own_features(tmp_path: Path) -> None:
+    plain, _ = run(flow_of(tmp_path, StubBackbone()))
+    late = Late()
+    behind, _ = run(flow_of(tmp_path, late))
+    assert [entry for entry in late.log if entry != "memory"][:4] == [
+        "start",
+        "start",
+        "collect",
+        "start",
+    ]
+    assert "memory" in late.log
+    for (shard, hashes, was), (shard_now, hashes_now, now) in zip(plain, behind, strict=True):
+        assert (shard, hashes) == (shard_now, hashes_now)
+        assert np.array_equal(was["cls"], now["cls"])
+        assert np.array_equal(np.concatenate([was["cls"], was["patch_mean"]], axis=1), now["pair"])
+
+
+def test_infinite_features_name_the_image(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Broken(StubBackbone):
+        def __call__(self, pixels: Pixels) -> dict[str, Any]:
+            return {name: x / 0 for name, x in super().__call__(pixels).items()}
+
+    text = "stub gives 'cls' features that are not finite for 'a/000.png'"
+    with pytest.raises(BackboneError, match=text), np.errstate(divide="ignore"):
+        run(flow_of(tmp_path, Broken()))
+
+
+def test_stop_writes_what_is_whole(tmp_path: Path) -> None:
+    stop, finished = StopRequest(), list[int]()
+    told: list[int] = []
+
+    def tell(batch: Sequence[Loaded]) -> None:
+        told.append(len(batch))
+        stop.requested = sum(told) >= 14
+
+    timings = flow_of(tmp_path, StubBackbone()).compute(
+        SHARDS, lambda shard, loaded, features: finished.append(shard), tell, stop
+    )
+    assert finished == [0]
+    assert (told, timings.images) == ([4, 4, 2, 4], 14)
+
+
+def test_error_of_the_writer_ends_the_run(tmp_path: Path) -> None:
+    written: list[int] = []
+
+    def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
+        written.append(shard)
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        flow_of(tmp_path, StubBackbone()).compute(SHARDS, finish, lambda batch: None, StopRequest())
+    assert written == [0]
+
+
+def test_writer_keeps_order_and_waits_at_the_end() -> None:
+    done: list[int] = []
+
+    def slow(number: int) -> None:
+        time.sleep(0.01 / (1 + number))
+        done.append(number)
+
+    with Writer(slow) as writer:
+        for number in range(5):
+            writer.put(number)
+            assert len(done) >= number  # put has waited for the one before
+    assert done == list(range(5))
+
+
+def test_error_of_the_block_wins_over_one_of_the_writer() -> None:
+    def fail() -> None:
+        raise OSError("disk")
+
+    def use(error: Exception | None) -> None:
+        with Writer(fail) as writer:
+            writer.put()
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyError, match="block"):
+        use(KeyError("block"))
+    with pytest.raises(OSError, match="disk"):
+        use(None)
+
+
+def test_writer_check_does_not_wait() -> None:
+    gate = threading.Event()
+
+    def wait_and_fail() -> None:
+        gate.wait()
+        raise OSError("disk")
+
+    with Writer(wait_and_fail) as writer:
+        writer.put()
+        writer.check()
+        gate.set()
+        with pytest.raises(OSError, match="disk"):
+            writer.drain()
+        writer.check()
+
+
+def test_timings_say_what_limited_the_run() -> None:
+    clock = Clock(images=3)
+    with clock.spent_on("write"):
+        time.sleep(0.002)
+    timings = clock.timings()
+    assert timings.limit == "write"
+    assert timings.seconds >= timings.write >= 0.002
+    assert (timings.decode, timings.forward) == (0.0, 0.0)
+    assert timings.images_per_second == 3 / timings.seconds
+    assert Timings(0, 0.0, 0.0, 0.0, 0.0).images_per_second == 0
+    assert set(timings.to_dict()) == {
+        "images",
+        "seconds",
+        "images_per_second",
+        "limit",
+        "decode",
+        "forward",
+        "write",
+    }
+
+
+def test_a_slow_model_is_named(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Slow(StubBackbone):
+        def __call__(self, pixels: Pixels) -> dict[str, Any]:
+            time.sleep(0.02)
+            return super().__call__(pixels)
+
+    _, timings = run(flow_of(tmp_path, Slow(preprocessing=Preprocessing(8, "squash"))))
+    assert timings.limit == "forward"
+    assert timings.forward >= 7 * 0.02
