@@ -39,7 +39,7 @@ def flag(cls: type[Any], name: str) -> Any:
         if isinstance(m, Help)
     )
     default = cls.__dataclass_fields__[name].default
-    shown = "" if default is None else f" [default: {default}]"
+    shown = "" if default is None else f" (default: {default})"
     return typer.Option("--" + name.replace("_", "-"), help=meaning + shown, show_default=False)
 
 

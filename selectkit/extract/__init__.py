@@ -16,7 +16,7 @@ from selectkit.extract.doctor import Check, diagnose
 from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
-from selectkit.extract.sources import Source, open_source, reopen
+from selectkit.extract.sources import Source, open_source, reopen, require_readable
 from selectkit.verbs import also_a_verb
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "load_backbone",
     "open_source",
     "reopen",
+    "require_readable",
 ]
 
 also_a_verb(__name__)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +68,35 @@ def read_table(file: Path) -> "pd.DataFrame":
     if suffix not in {".csv", ".parquet"}:
         raise DataError(f"{file} is neither a folder nor a .csv or .parquet manifest.")
     try:
-        if suffix == ".csv":
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        else:
-            table = pd.read_parquet(file)
+        table = _read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
+    except UnicodeError:
+        raise DataError(
+            f"{file} is no UTF-8 text. Save it as UTF-8, separated by commas."
+        ) from None
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"{file} is not a readable manifest: {_first_line(error)}.") from None
     return table.rename(columns=lambda name: str(name).strip())
+
+
+def _read_csv(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    header = pd.read_csv(file, header=None, nrows=1, **options).iloc[0].str.strip().tolist()
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        raise ValueError("its columns are not separated by commas; save it with commas")
+    twice = [name for name, n in Counter(header).items() if n > 1 and name]
+    if twice:
+        raise ValueError(f"it has the column {twice[0]!r} twice")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(file, index_col=False, **options)
+        except pd.errors.ParserWarning:
+            raise ValueError(
+                "it has rows with more cells than the header; a comma too many at the end of a "
+                "line, or a comma within a cell that is not in quotes"
+            ) from None
 
 
 def column_of(

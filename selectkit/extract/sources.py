@@ -259,6 +259,29 @@ def reopen(description: dict[str, Any]) -> Source:
     return ManifestSource.open(place, **columns)
 
 
+def require_readable(source: Source) -> None:
+    """Refuse a source none of whose first images can be read: a wrong folder, a lost mount.
+
+    Args:
+        source: Where the images are.
+
+    Raises:
+        DataError: If not one of the first hundred files can be read.
+    """
+    first = source.records()[:100]
+    for record in first:
+        try:
+            source.read(record.path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return
+    raise DataError(
+        f"none of the first {len(first)} images can be read: {first[-1].path}: {reason}. Paths in "
+        "a manifest are relative to its folder; --path names their column."
+    )
+
+
 def _listing_facts(listing: tuple[Record, ...] | list[Record]) -> dict[str, Any]:
     from selectkit.artifact import content_hash
 

@@ -25,6 +25,7 @@ from selectkit.policies import Outputs, SoftmaxPolicy, Target
 from selectkit.report import Curve, PolicyRow, Reliability, RunReport
 
 ALSO = ("coverage=0.8",)
+SMALL_TEST = 45  # below it not even a 5 % rate can be shown at 90 % confidence
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def evaluate(
     sections, curve = measure(judged, n_replicates=chosen.replicates, seed=chosen.seed)
     policies = _policies(opened, cache, policy, judged, outputs, sections, chosen, also)
     null_level = sections["probabilities"]["ece_null_level"].value
-    warnings = _warnings(test, policy, opened)
+    warnings = _warnings(test, policy, opened, judged)
     document = _document(opened, test, policy, sections, policies, warnings)
     pictures = _pictures(cache, test, judged, chosen.thumbnails)
     page = RunReport(
@@ -324,9 +325,23 @@ def _shown(sections: Sections) -> dict[str, report.Estimate]:
     return shown
 
 
-def _warnings(test: Features, policy: SoftmaxPolicy, run: RunDirectory) -> tuple[str, ...]:
+def _warnings(
+    test: Features, policy: SoftmaxPolicy, run: RunDirectory, judged: Judged
+) -> tuple[str, ...]:
     lines = []
+    decided = judged.decision.accepted
+    if judged.positive is not None:
+        positives = decided & (test.y == judged.positive)
+        if positives.any() and (judged.decision.prediction[positives] != judged.positive).all():
+            lines.append(
+                f"every decided image of the positive class {run.head.classes[judged.positive]!r} "
+                "was missed; an error rate hides that when positives are rare: ask for --target fnr"
+            )
     groups = len(set(test.groups))
+    if groups < SMALL_TEST:
+        lines.append(
+            f"val_test has {groups:,} independent images or groups: its figures say little"
+        )
     if groups < len(test.y):
         lines.append(
             f"val_test has {len(test.y):,} images of {groups:,} groups: intervals resample groups; "
@@ -360,6 +375,7 @@ def _commands(run: RunDirectory, config: EvaluateConfig) -> tuple[str, ...]:
     fit, calibrate = run.config.fit, run.config.calibrate
     name, store = run.path.resolve().name, Path(run.config.store or "").name
     return (
+        f"selectkit extract SOURCE --out {store}    # backbone and preprocessing: see the view",
         f"selectkit fit {store} --out {name}{_flags(fit)}",
         f"selectkit calibrate {name}{_flags(calibrate)}",
         f"selectkit evaluate {name}{_flags(config)}",
@@ -414,7 +430,8 @@ def _sentences(policy: SoftmaxPolicy) -> tuple[str, ...]:
     c = policy.certificate
     if c is None:
         return ()
-    return (c.sentence(), "It assumes that " + "; ".join(c.assumptions) + ".")
+    terms = "; ".join(c.assumptions) + "."
+    return (c.sentence(), ("It assumes that " if c.kind != "none" else "Note: ") + terms)
 
 
 def _estimate(interval: Interval) -> report.Estimate:

@@ -95,6 +95,7 @@ def extract(
     opened = engine.open_source(
         str(source), path=chosen.path, label=chosen.label, group=chosen.group, id=chosen.id
     )
+    engine.require_readable(opened)
     backbone = engine.load_backbone(chosen.backbone, device=chosen.device)
     summary = engine.extract(
         opened,

@@ -125,7 +125,7 @@ def fit(
         accuracy=float((z.argmax(axis=1) == select.y).mean()),
         nll=float(-log_softmax(z)[np.arange(len(z)), select.y].mean()),
         seconds=perf_counter() - start,
-        warnings=_warnings(train, select),
+        warnings=(*_incomplete(opened, chosen.view), *_warnings(train, select)),
     )
     run.log("fit", **summary.to_dict())
     return summary
@@ -215,6 +215,13 @@ def _fit_head(
         seed=config.seed,
         on_epoch=on_epoch,
     )
+
+
+def _incomplete(store: FeatureStore, view: str) -> tuple[str, ...]:
+    held = sum(store.committed(view).values())
+    if held == store.rows:
+        return ()
+    return (f"view {view} holds {held:,} of {store.rows:,} rows; run extract again to complete it",)
 
 
 def _warnings(train: Features, select: Features) -> tuple[str, ...]:

@@ -167,9 +167,12 @@ class RunDirectory:
             The store.
 
         Raises:
+            ConfigError: If the run does not say where its store is.
             CacheError: If there is none, or its view is not the one that the head was fitted on.
             LeakageError: If its split is not the one that the head was fitted on.
         """
+        if moved_to is None and not self.config.store:
+            raise ConfigError(f"{self.path / 'config.toml'} names no store; pass --store.")
         store = FeatureStore.open(moved_to or Path(self.config.store or ""))
         head = self.head
         if store.view(head.view).hash != head.document["view_hash"]:
@@ -322,17 +325,30 @@ def logits_of(head: FittedHead, store: FeatureStore) -> Floats:
     """Return the head's logits for every row of the store, float32 (N, K), NaN where none.
 
     They are computed once per head and view, and written back to the store; they are computed
-    again when the store has grown.
+    again when the store has grown or they are damaged.
     """
-    known = store.heads(head.view).get(head.name)
-    written_shards = store.committed(f"{head.view}.logits.{head.name}")
-    if known and known.head_hash == head.hash and written_shards == store.committed(head.view):
-        written = store.logits(head.view, head.name)
-        return _spread(written[written.rows], written.rows, written.shape)
+    written = _written_logits(head, store)
+    if written is not None:
+        return written
     everything = store.read(head.view, None, feature=head.feature, labelled=False)
     z = _spread(head.head.logits(everything.x), everything.rows, (store.rows, len(head.classes)))
     store.write_logits(head.view, head.name, z, classes=head.classes, head_hash=head.hash)
     return z
+
+
+def _written_logits(head: FittedHead, store: FeatureStore) -> Floats | None:
+    """The logits in the store; None when they are absent, incomplete or damaged."""
+    known = store.heads(head.view).get(head.name)
+    shards = store.committed(f"{head.view}.logits.{head.name}")
+    if known is None or known.head_hash != head.hash or shards != store.committed(head.view):
+        return None
+    try:
+        written = store.logits(head.view, head.name)
+        for shard in shards:
+            written.check(shard)
+    except CacheError:
+        return None
+    return _spread(written[written.rows], written.rows, written.shape)
 
 
 def _spread(values: Floats, rows: npt.NDArray[np.int64], shape: tuple[int, int]) -> Floats:

@@ -52,7 +52,7 @@ class SplitSummary:
 
     def sizes_table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of the table of sizes."""
-        named = len(self.classes) <= 10
+        named = sum(max(len(c), 6) + 2 for c in self.classes) <= 40
         header = ["split", "images", "labelled", "groups"]
         header += list(self.classes) if named else ["smallest class", "largest class"]
         rows = []
@@ -87,10 +87,11 @@ class SplitSummary:
         """What the user should look at."""
         lines = []
         for split, who, n in self._evidence():
-            if self.positive is not None and n < labels_needed(0.02, DELTA):
+            if n < labels_needed(0.02, DELTA):
+                rate = "error" if self.positive is None else "false negative rate"
                 lines.append(
-                    f"{split} has {n:,} {who}: no false negative rate below "
-                    f"{_smallest_rate(n):.1%} can be shown with them at confidence {1 - DELTA:.0%} "
+                    f"{split} has {n:,} {who}: no {rate} below {_smallest_rate(n):.1%} can be "
+                    f"shown with them at confidence {1 - DELTA:.0%} "
                     f"(2% needs {labels_needed(0.02, DELTA)})"
                 )
         for split, count in self.counts.items():
@@ -113,7 +114,7 @@ class SplitSummary:
 
     def _usable(self, count: dict[str, Any]) -> tuple[str, int]:
         if self.positive is None:
-            return "groups", count["groups"]
+            return "groups", count["labelled_groups"]
         return "positive groups", count["groups_by_class"][self.positive]
 
     def _stratification(self) -> list[str]:
@@ -176,6 +177,7 @@ def split(
             "images": int(inside.sum()),
             "labelled": int((inside & index.labelled).sum()),
             "groups": len(set(index.key[inside])),
+            "labelled_groups": len(set(index.key[inside & index.labelled])),
             "by_class": {c: int((label == c).sum()) for c in index.classes},
             "groups_by_class": {c: len(set(index.key[inside][label == c])) for c in index.classes},
         }

@@ -52,7 +52,7 @@ class Target:
                 f"--target {self}: the rate must lie strictly between 0 and 1"
                 + (
                     f"; did you mean {self.risk}={self.alpha / 100:g}?"
-                    if 1 <= self.alpha < 100
+                    if 1 < self.alpha < 100
                     else "."
                 )
             )
@@ -70,7 +70,7 @@ class Target:
         Raises:
             ConfigError: If the form, the risk or the rate cannot be used.
         """
-        risk, equals, rate = (part.strip() for part in text.partition("="))
+        risk, equals, rate = (part.strip() for part in text.lower().partition("="))
         if not equals:
             raise ConfigError(
                 f"--target {text}: expected RISK=RATE, for instance fnr=0.02; "

@@ -120,7 +120,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     return [
         *tiles,
         (
-            f"Missed {wording.shorten(name, 20)}",
+            f"Missed of class {wording.shorten(name, 20)}",
             *_share(missed, int(positives.sum()), "that were decided"),
         ),
     ]
@@ -194,8 +194,8 @@ def _curve(report: RunReport) -> str:
     if report.curve is None or not len(report.curve.coverage):
         return ""
     caption = (
-        "Deferring more leaves fewer mistakes. The band is the 95 % interval at each coverage; "
-        "the dot is where this policy works."
+        "Deferring more leaves fewer mistakes. The band is the 95 % interval at each coverage"
+        + ("." if report.curve.point is None else "; the dot is where this policy works.")
     )
     return _figure("Risk and coverage", caption, draw.risk_coverage(report.curve))
 

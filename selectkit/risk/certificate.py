@@ -133,8 +133,9 @@ class Infeasible:
         delta: The allowed probability of failure.
         n: Samples the bound could draw on.
         reason: What stood in the way.
-        needs: Smallest number of samples (accepted samples, or positives) that would suffice at
-            the best error rate seen; None when no number would.
+        needs: Smallest number of samples (positives, negatives) in the calibration split that would
+            suffice if the best error rate seen, and its share of confident samples, stayed; None
+            when no number would.
     """
 
     risk: str

@@ -14,7 +14,7 @@ a little label noise.
 """
 
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 from typing import Literal
 
 import numpy as np
@@ -247,6 +247,8 @@ def _infeasible(
     best = testable[np.argmax(promise)]
     k, n, accepted = int(walk.errors[best]), int(tested[best]), int(walk.accepted[best])
     reason = f"{k} of the {accepted} most confident {unit(risk)} are errors"
+    if accepted == 1:
+        reason = f"the most confident of {total} {unit(risk)} is an error"
     if n > accepted:
         reason += f" (of {n} in all)"
     needs = labels_needed_at_rate(alpha, delta, k, n)
@@ -255,4 +257,6 @@ def _infeasible(
     elif needs <= n:  # this count alone would pass; stricter thresholds stopped the walk
         reason += ", but stricter thresholds failed before them"
         needs = n + 1
+    if needs is not None and n == accepted:  # so many as confident as these: scale to all samples
+        needs = ceil(needs * total / accepted)
     return Infeasible(risk, alpha, delta, total, reason, needs)

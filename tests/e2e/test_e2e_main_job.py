@@ -185,6 +185,46 @@ def test_inspect_split_and_verify(cli: Cli, store: Path) -> None:
     assert _json(cli("verify", store, "--json"))["ok"] is True
 
 
+def test_damaged_logits_are_computed_again(
+    cli: Cli, run: Path, store: Path, tmp_path: Path
+) -> None:
+    own_store, own_run = tmp_path / "s.zarr", tmp_path / "run"
+    shutil.copytree(store, own_store)
+    shutil.copytree(run, own_run)
+    name = RunDirectory.open(own_run).head.name
+    chunk = own_store / f"views/base/logits/{name}/c/0/0"
+    good = chunk.read_bytes()
+    chunk.write_bytes(bytes(b ^ 0x80 for b in good))
+    for _ in range(2):
+        document = _json(cli("evaluate", own_run, "--store", own_store, "--json"))
+        assert document["metrics"]["all"]["accuracy"]["value"] > 0.8
+        assert chunk.read_bytes() == good
+        chunk.unlink()
+
+
+def test_a_target_that_everything_meets(cli: Cli, run: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(run, tmp_path / "run")
+    said = cli("calibrate", mine, "--target", "error=0.9")
+    assert "accept everything: 100.0% of val_calib" in said.out
+    document = _json(cli("evaluate", mine, "--json"))
+    assert document["metrics"]["operating"]["coverage"]["value"] == 1
+    assert "every image accepted" in (mine / "report.html").read_text()
+
+
+def test_an_unfinished_store_is_named(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    tiny = ["--backbone", "tiny", "--rows-per-shard", 256, "--out", store]
+    assert cli("extract", photos, *tiny).code == 0
+    (store / "commits/base/00002.json").unlink()
+    said = cli("fit", store, "--out", tmp_path / "run")
+    assert said.code == 0
+    assert "holds 512 of 600 rows; run extract again" in said.err
+
+
+def test_help_shows_defaults(cli: Cli) -> None:
+    assert "(default: dinov3-s)" in " ".join(cli("extract", "--help").out.split())
+
+
 def test_every_command_has_examples(cli: Cli) -> None:
     for verb in ("quickstart", "extract", "split", "fit", "calibrate", "evaluate", "inspect",
                  "verify", "doctor"):  # fmt: skip

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from selectkit.errors import ConfigError, DataError
-from selectkit.extract import decode, open_source, reopen
+from selectkit.extract import decode, open_source, reopen, require_readable
 from tests.unit.extract.extract_tools import encoded, image_folder, noise
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -151,10 +151,35 @@ def test_bad_manifest_is_refused_in_words(
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,path,label\na,a.png,0,\n", "more cells than the header"),
+        ("path,label\na.png,b,c\n", "more cells than the header"),
+        ("path;label\na.png;b\n", "not separated by commas"),
+        ("path,label,label\na.png,b,c\n", "the column 'label' twice"),
+    ],
+)
+def test_shifted_columns_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        open_source(tmp_path / "m.csv")
+
+
+def test_a_manifest_of_files_that_are_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label\nx/a.png,0\nx/b.png,1\n")
+    source = open_source(tmp_path / "m.csv")
+    with pytest.raises(DataError, match=r"none of the first 2 images .* x/b\.png: No such file"):
+        require_readable(source)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/b.png").write_bytes(b"anything")
+    require_readable(source)
+
+
 def test_unreadable_manifests_are_refused(tmp_path: Path) -> None:
     latin = tmp_path / "latin.csv"
     latin.write_bytes("path,label\na.png,\u00e9\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv is not a readable manifest: 'utf-8' codec"):
+    with pytest.raises(DataError, match=r"latin.csv is no UTF-8 text. Save it as UTF-8"):
         open_source(latin)
     parquet = tmp_path / "no.parquet"
     parquet.write_bytes(b"PAR1 not")

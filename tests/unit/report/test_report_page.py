@@ -124,7 +124,7 @@ def test_big_numbers_are_counted_from_the_arrays() -> None:
     tiles = render(report).split('<dl class="tiles">')[1].split("</dl>")[0]
     assert [d["value"] for d in Page(tiles).all("data")] == ["0.5", "4", "0.25", "0.5"]
     assert "1 of 4; 95 % interval 10 to 50\xa0%" in tiles
-    assert "Missed yes" in tiles
+    assert "Missed of class yes" in tiles
     assert "1 of 2 that were decided" in tiles
     multi = render(replace(report, positive=None)).split('<dl class="tiles">')[1]
     assert "Wrong if nothing were deferred" in multi
