@@ -128,10 +128,8 @@ def _widened(
     an event when it has one. Any other figure that no resample changes has no interval.
     """
     wrong, is_positive = judged.wrong, np.asarray(judged.labels == judged.positive)
-    everyone = np.ones_like(accepted)
     missed, alarms = wrong & is_positive, wrong & ~is_positive
     rates = {
-        "coverage": (everyone, accepted),
         "error": (accepted, wrong),
         "accuracy": (accepted, ~wrong),
         "fnr": (accepted & is_positive, missed),

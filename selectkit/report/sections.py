@@ -141,9 +141,10 @@ def _policy(row: PolicyRow) -> str:
     return (
         f"<tr{kind}>"
         f'<th scope="row">{text(row.policy)}{mark}</th>'
-        f"{_stacked(row.coverage)}{_stacked(row.error)}"
-        f'<td class="number"><data value="{row.deferred}">{row.deferred:,}</data></td>'
-        f"<td>{text(row.bound)}</td></tr>"
+        f"{_stacked('Coverage', row.coverage)}{_stacked('Wrong among accepted', row.error)}"
+        '<td class="number" data-label="Deferred">'
+        f'<data value="{row.deferred}">{row.deferred:,}</data></td>'
+        f'<td data-label="Certified">{text(row.bound)}</td></tr>'
     )
 
 
@@ -166,11 +167,12 @@ def _cells(estimate: Estimate, rate: bool) -> str:
     )
 
 
-def _stacked(rate: Estimate) -> str:
+def _stacked(label: str, rate: Estimate) -> str:
     value, low, high = rate
     below = "" if isnan(low) else wording.interval(rate, True)
     return (
-        f'<td class="number"><data value="{value!r}">{percent(value)}</data>'
+        f'<td class="number" data-label="{label}">'
+        f'<data value="{value!r}">{percent(value)}</data>'
         f'<span class="interval" data-low="{low!r}" data-high="{high!r}">{below}</span></td>'
     )
 
