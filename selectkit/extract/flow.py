@@ -64,9 +64,9 @@ class Flow:
         Args:
             shards: Number and rows of each shard; pulled only as far as images are loaded ahead.
             finish: Called once per shard, in order and in a thread of its own, with its number, its
-                images (whose pixels are overwritten by then), and its features by name, shape (rows, D),
-                NaN where an image failed. The next shard is computed meanwhile. What it raises is
-                raised here.
+                images (whose pixels are overwritten by then), and its features by name, shape
+                (rows, D), NaN where an image failed. The next shard is computed meanwhile. What it
+                raises is raised here.
             tell: Called after every batch with its images.
             stop: When it is requested, the run ends after the current batch.
 

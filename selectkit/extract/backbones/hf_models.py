@@ -41,6 +41,8 @@ def load_hf(
     Raises:
         BackboneError: If the family is not DINOv3 or a weight is missing or misshapen.
     """
+    import torch
+
     config, model = _pretrained(folder)
     size = int(getattr(config, "image_size", 224))
     default = preprocessing or Preprocessing(size)
@@ -60,6 +62,11 @@ def load_hf(
         hidden: Tensor = model(pixel_values=x).last_hidden_state
         return hidden
 
+    def last_cls(x: "Tensor", n: int) -> "tuple[Tensor, Tensor]":
+        found = model(pixel_values=x, output_hidden_states=True)
+        blocks = [model.norm(hidden[:, 0]) for hidden in found.hidden_states[1:][-n:]]  # 0: input
+        return found.last_hidden_state, torch.cat(blocks, dim=1)
+
     return TokenBackbone(
         id=id,
         dim=int(config.hidden_sizes[-1] if conv else config.hidden_size),
@@ -71,6 +78,7 @@ def load_hf(
         device=device,
         dtype=dtype,
         identity=identity,
+        last_cls=None if conv else last_cls,
     )
 
 

@@ -1,12 +1,14 @@
 """From a name to a backbone: alias, hub id or folder; layout decides the library."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from selectkit.errors import BackboneError, ConfigError
 from selectkit.extract.backbones.aliases import ALIASES
 from selectkit.extract.backbones.hub import download, read_config
+from selectkit.extract.backbones.precision import bfloat16_is_fast, reference, to_bfloat16
 from selectkit.extract.backbones.tokens import TokenBackbone
 from selectkit.extract.preprocess import Preprocessing
 
@@ -18,7 +20,9 @@ def load_backbone(
     spec: str | Path,
     *,
     device: str = "auto",
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32",
+    last: int = 0,
+    flip: bool = False,
 ) -> TokenBackbone:
     """Load a frozen backbone, in eval mode.
 
@@ -26,17 +30,47 @@ def load_backbone(
         spec: An alias ("tiny", "dinov3-s", ... see `ALIASES`), "timm:<id>", "hf:<org>/<name>",
             "<org>/<name>", or a folder with a checkpoint in the layout of transformers or timm.
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda" or "cuda:<i>".
-        dtype: "float32", or "bfloat16" for automatic mixed precision. Weights stay float32.
+        dtype: "float32"; "bfloat16" for automatic mixed precision; or "auto": "bfloat16" where the
+            hardware multiplies it natively and reference images keep their features within
+            `DRIFT` (see `selectkit.extract.backbones.precision`), else "float32".
+        last: n > 0 adds the feature "cls_last<n>": the class tokens of the last n blocks.
+        flip: Features are the mean over each image and its mirror image, at twice the price.
 
     Returns:
-        The backbone. Its `id` is the full name, its fingerprint holds the hash of the weights.
+        The backbone. Its `id` is the full name, its fingerprint holds the hash of the weights and
+        the dtype that was chosen.
 
     Raises:
         BackboneError: If it cannot be found, fetched, read or placed on the device.
-        ConfigError: If dtype is unknown.
+        ConfigError: If dtype is unknown, or the model does not offer `last`.
     """
-    if dtype not in {"float32", "bfloat16"}:
-        raise ConfigError(f"dtype must be 'float32' or 'bfloat16', got {dtype!r}.")
+    if dtype not in {"auto", "float32", "bfloat16"}:
+        raise ConfigError(f"dtype must be 'auto', 'float32' or 'bfloat16', got {dtype!r}.")
+    backbone = replace(_load(spec, device), flip=flip)
+    if last:
+        backbone = _with_last(backbone, last)
+    if dtype == "bfloat16" or (dtype == "auto" and bfloat16_is_fast(backbone.device)):
+        return to_bfloat16(backbone, only_if_near=dtype == "auto")
+    return backbone
+
+
+def _with_last(backbone: TokenBackbone, last: int) -> TokenBackbone:
+    if last < 1 or backbone.last_cls is None:
+        raise ConfigError(
+            f"last must be a number of blocks of a vision transformer, got {last} for "
+            f"{backbone.id}."
+        )
+    backbone = replace(backbone, last=last)
+    try:
+        lengths = {name: x.shape[1] for name, x in backbone(reference(backbone)[:1]).items()}
+    except (AssertionError, ValueError, IndexError):  # timm counts the blocks
+        lengths = {}
+    if lengths != backbone.features:
+        raise ConfigError(f"{backbone.id} has fewer than {last} blocks. Ask for fewer.")
+    return backbone
+
+
+def _load(spec: str | Path, device: str) -> TokenBackbone:
     name = str(spec)
     if not Path(name).expanduser().is_dir() and name in ALIASES:
         name = ALIASES[name].spec
@@ -46,12 +80,12 @@ def load_backbone(
     if "architecture" in config:
         from selectkit.extract.backbones.timm_models import load_timm
 
-        return load_timm(folder, config, id=identity, device=place, dtype=dtype)
+        return load_timm(folder, config, id=identity, device=place, dtype="float32")
     if "model_type" in config:
         from selectkit.extract.backbones.hf_models import load_hf
 
         default = TINY_PREPROCESSING if identity == "tiny" else None
-        return load_hf(folder, id=identity, device=place, dtype=dtype, preprocessing=default)
+        return load_hf(folder, id=identity, device=place, dtype="float32", preprocessing=default)
     raise BackboneError(
         f"{folder / 'config.json'} names neither a timm architecture nor a transformers "
         "model_type. Pass a checkpoint saved by one of the two."

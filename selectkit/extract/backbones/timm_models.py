@@ -6,13 +6,16 @@ makes it refuse models without a class token and keeps the final norm before the
 """
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from selectkit.errors import BackboneError
 from selectkit.extract.backbones.hub import SHARD_INDEX
 from selectkit.extract.backbones.tokens import TokenBackbone, weights_hash
 from selectkit.extract.environment import public_version, require_working_torchvision
 from selectkit.extract.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TimmModel: TypeAlias = Any  # timm ships no types
 
@@ -38,6 +41,8 @@ def load_timm(
             weights do not fit it.
     """
     require_working_torchvision(needed_by="timm")
+    import torch
+
     if (folder / SHARD_INDEX).is_file():
         raise BackboneError(
             f"{folder} holds sharded weights, which timm does not read. Merge them into one "
@@ -52,6 +57,13 @@ def load_timm(
         "class": f"{type(model).__name__}:{config['architecture']}",
         "weights": weights_hash(model),
     }
+
+    def last_cls(x: "Tensor", n: int) -> "tuple[Tensor, Tensor]":
+        tokens, blocks = model.forward_intermediates(
+            x, indices=n, norm=True, return_prefix_tokens=True, output_fmt="NLC"
+        )
+        return tokens, torch.cat([prefix[:, 0] for _, prefix in blocks], dim=1)
+
     return TokenBackbone(
         id=id,
         dim=int(model.num_features),
@@ -63,6 +75,7 @@ def load_timm(
         device=device,
         dtype=dtype,
         identity=identity,
+        last_cls=last_cls,
         only_size=model.patch_embed.img_size[0] if model.patch_embed.strict_img_size else None,
     )
 

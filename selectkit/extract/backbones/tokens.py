@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,20 @@ from selectkit.extract.preprocess import Preprocessing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from selectkit.extract.backbones.cuda import CudaQueue
+
 POOLING = "cls after final norm; patch mean without cls and registers"
+
+
+AUGMENTATION = "mean of the image and its mirror image"
+
+
+@dataclass(slots=True)
+class _State:
+    """What a backbone learns while it runs."""
+
+    fits: int | None = None  # images that go through at once; known after memory ran out
+    queue: "CudaQueue | None" = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +49,11 @@ class TokenBackbone:
         dtype: "float32", or "bfloat16" for automatic mixed precision.
         identity: Library, versions, class and weights hash.
         only_size: The one side the model takes, None when any multiple of the patch will do.
+        last_cls: From the input of `tokens` and n to its result and the class tokens of the last n
+            blocks after the final norm, oldest first, (B, n * D); None when the model has none.
+        last: n > 0 adds the feature "cls_last<n>", what `last_cls` returns (Oquab et al. 2024,
+            arXiv 2304.07193, linear evaluation).
+        flip: Whether features are the mean over the image and its mirror image.
     """
 
     id: str
@@ -48,6 +67,23 @@ class TokenBackbone:
     dtype: str
     identity: Mapping[str, str] = field(repr=False)
     only_size: int | None = None
+    last_cls: "Callable[[Tensor, int], tuple[Tensor, Tensor]] | None" = field(
+        default=None, repr=False
+    )
+    last: int = 0
+    flip: bool = False
+    _state: _State = field(default_factory=_State, init=False, repr=False)
+
+    @property
+    def features(self) -> dict[str, int]:
+        """Length of a vector by name of the feature."""
+        more = {f"cls_last{self.last}": self.last * self.dim} if self.last else {}
+        return {"cls": self.dim, "patch_mean": self.dim, **more}
+
+    @property
+    def lag(self) -> int:
+        """Batches to start before the first result is asked for: 1 on CUDA, else 0."""
+        return int(self.device.startswith("cuda"))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the features depend on, besides the pixels.
@@ -57,8 +93,9 @@ class TokenBackbone:
 
         Returns:
             JSON types: id, library, versions, class, weights hash, compute dtype, pooling,
-            normalisation.
+            normalisation, and the augmentation if there is one.
         """
+        more = {"augmentation": AUGMENTATION} if self.flip else {}
         return {
             "id": self.id,
             **self.identity,
@@ -66,6 +103,7 @@ class TokenBackbone:
             "pooling": POOLING,
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
+            **more,
         }
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
@@ -75,33 +113,130 @@ class TokenBackbone:
             pixels: Shape (B, H, W, 3), uint8, H and W multiples of `patch_size`.
 
         Returns:
-            "cls" and "patch_mean", each (B, D) float32.
+            Features by name, each (B, length) float32. When memory runs out, half as many images
+            go through at once from then on.
 
         Raises:
-            BackboneError: If shape or dtype is wrong, the device has too little memory, or the
-                model was switched to train mode (in which DINOv3 rescales its position
-                coordinates at random).
+            BackboneError: If shape or dtype is wrong, the device has too little memory for one
+                image, or the model was switched to train mode (in which DINOv3 rescales its
+                position coordinates at random).
         """
         import torch
 
         self._check(pixels)
-        with ExitStack() as stack:
-            for context in self._precision():
-                stack.enter_context(context)
-            x = torch.tensor(pixels).to(self.device).permute(0, 3, 1, 2).contiguous().float()
-            mean, std = (
-                torch.tensor(v, device=x.device).view(1, 3, 1, 1)
-                for v in (self.preprocessing.mean, self.preprocessing.std)
+        fits = self._state.fits or len(pixels)
+        try:
+            parts = [self._run(pixels[i : i + fits]) for i in range(0, len(pixels), fits)]
+        except torch.OutOfMemoryError:
+            self.halve(min(fits, len(pixels)), pixels.shape[1:3])
+            return self(pixels)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def start(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> Callable[[], Mapping[str, npt.NDArray[np.float32]]]:
+        """Begin a batch; on CUDA it is computed while the next one is prepared.
+
+        Args:
+            pixels: As for a call; not to be changed until the result is there.
+
+        Returns:
+            Waits for what a call returns.
+        """
+        if self._state.queue is None or self._state.fits:
+            return partial(self, pixels)
+        self._check(pixels)
+        return self._state.queue.start(pixels)
+
+    def memory(self, count: int, size: int) -> npt.NDArray[np.uint8]:
+        """Return memory for a batch; on CUDA page-locked, and batches given to `start` are padded.
+
+        Args:
+            count: Images.
+            size: Height and width in pixels.
+
+        Returns:
+            Shape (count, size, size, 3), uint8, with anything in it.
+        """
+        if not self.lag:
+            return np.empty((count, size, size, 3), dtype=np.uint8)
+        from selectkit.extract.backbones.cuda import CudaQueue
+
+        if self._state.queue is None or self._state.queue.shape != (count, size, size, 3):
+            self._state.queue = CudaQueue(self, (count, size, size, 3))
+        return self._state.queue.memory()
+
+    def halve(self, images: int, sides: tuple[int, ...]) -> None:
+        """Remember that memory did not suffice.
+
+        Args:
+            images: That many at once were too many.
+            sides: Height and width in pixels, for the message.
+
+        Raises:
+            BackboneError: If it was one image.
+        """
+        import torch
+
+        if images == 1:
+            raise BackboneError(
+                f"{self.device} has too little memory for one image of {sides[0]} x {sides[1]}. "
+                "Take a smaller size or backbone, or another device."
             )
-            try:
-                tokens = self.tokens((x / 255 - mean) / std).float()
-            except torch.OutOfMemoryError:
-                raise BackboneError(
-                    f"{self.device} has too little memory for {len(pixels)} images of "
-                    f"{pixels.shape[1]} x {pixels.shape[2]} at once. Lower the batch size."
-                ) from None
-            pooled = {"cls": tokens[:, 0], "patch_mean": tokens[:, self.n_prefix :].mean(dim=1)}
-            return {name: x.cpu().numpy() for name, x in pooled.items()}
+        self._state.fits = images // 2
+        if self.lag:
+            torch.cuda.empty_cache()
+
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        import torch
+
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            for context in self.precision():
+                stack.enter_context(context)
+            there = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+            found = self.pool(there, *self.normalisation())
+            return {name: x.cpu().numpy() for name, x in found.items()}
+
+    def normalisation(self) -> "tuple[Tensor, Tensor]":
+        """Return mean and standard deviation on the device, each (1, 3, 1, 1)."""
+        import torch
+
+        mean, std = (
+            torch.tensor(v, device=self.device).view(1, 3, 1, 1)
+            for v in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        return mean, std
+
+    def pool(self, pixels: "Tensor", mean: "Tensor", std: "Tensor") -> "dict[str, Tensor]":
+        """Normalise, compute and pool, all on the device of the pixels.
+
+        Args:
+            pixels: Shape (B, H, W, 3), uint8.
+            mean: What `normalisation` returns first,
+            std: and second.
+
+        Returns:
+            Features by name, each (B, length) float32.
+        """
+        import torch
+
+        x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        x = x.div_(255).sub_(mean).div_(std)
+        found = self._features(x)
+        if not self.flip:
+            return found
+        mirrored = self._features(x.flip(-1))
+        return {name: (found[name] + mirrored[name]) / 2 for name in found}
+
+    def _features(self, x: "Tensor") -> "dict[str, Tensor]":
+        if self.last and self.last_cls:
+            tokens, last = self.last_cls(x, self.last)
+            more = {f"cls_last{self.last}": last.float()}
+        else:
+            tokens, more = self.tokens(x), {}
+        tokens = tokens.float()
+        return {"cls": tokens[:, 0], "patch_mean": tokens[:, self.n_prefix :].mean(dim=1), **more}
 
     def _check(self, pixels: npt.NDArray[np.uint8]) -> None:
         shape = pixels.shape
@@ -122,11 +257,12 @@ class TokenBackbone:
         if self.model.training:
             raise BackboneError(f"{self.id} is in train mode. Call its model.eval() first.")
 
-    def _precision(self) -> list[Any]:
+    def precision(self) -> list[Any]:
+        """Return the contexts that set the arithmetic."""
         import torch
 
         kind = self.device.split(":")[0]
-        contexts: list[Any] = [torch.inference_mode()]
+        contexts: list[Any] = []
         if kind == "cuda":  # the patch embedding is a convolution: TF32 would cost three digits
             contexts.append(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
         if self.dtype == "bfloat16":

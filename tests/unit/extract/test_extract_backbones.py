@@ -296,9 +296,114 @@ def test_too_little_memory_is_said_in_words(checkpoints: Path) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     backbone = replace(load_backbone(checkpoints / "hf-plain", device="cpu"), tokens=full)
-    message = "cpu has too little memory for 3 images of 64 x 64 at once. Lower the batch size."
+    message = "cpu has too little memory for one image of 64 x 64. Take a smaller size"
     with pytest.raises(BackboneError, match=message):
         backbone(batch())
+
+
+def test_too_little_memory_halves_the_batch_and_goes_on(checkpoints: Path) -> None:
+    import torch
+
+    whole = load_backbone(checkpoints / "hf-plain", device="cpu")
+    sizes: list[int] = []
+
+    def small(x: Any) -> Any:
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole.tokens(x)
+
+    backbone = replace(whole, tokens=small)
+    pixels = np.concatenate([batch(), batch(), batch()])
+    assert len(pixels) == 9
+    expected = whole(pixels)
+    for name, values in backbone(pixels).items():
+        assert np.allclose(values, expected[name], atol=1e-5)
+    assert sizes == [9, 4, 2, 2, 2, 2, 1]
+    backbone.start(pixels[:4])()
+    assert sizes[7:] == [2, 2]
+
+
+@pytest.mark.parametrize("library", ["hf", "timm"])
+def test_class_tokens_of_the_last_blocks(checkpoints: Path, library: str) -> None:
+    folder = checkpoints / f"{library}-plain"
+    plain, more = load_backbone(folder, device="cpu"), load_backbone(folder, device="cpu", last=2)
+    assert plain.features == {"cls": DIM, "patch_mean": DIM}
+    assert more.features == {"cls": DIM, "patch_mean": DIM, "cls_last2": 2 * DIM}
+    assert more.fingerprint() == plain.fingerprint()
+    expected, found = plain(batch()), more(batch())
+    for name in expected:
+        assert np.array_equal(found[name], expected[name])
+    assert np.abs(found["cls_last2"][:, DIM:] - found["cls"]).max() < 1e-6
+    assert np.abs(found["cls_last2"][:, :DIM] - found["cls"]).max() > 0.1
+    with pytest.raises(ConfigError, match=r"has fewer than 3 blocks. Ask for fewer."):
+        load_backbone(folder, device="cpu", last=3)
+
+
+def test_last_blocks_agree_between_libraries(checkpoints: Path) -> None:
+    one, two = (
+        load_backbone(checkpoints / f"{library}-plain", device="cpu", last=2)(batch())["cls_last2"]
+        for library in ("hf", "timm")
+    )
+    assert np.abs(one - two).max() < 1e-5
+
+
+def test_last_blocks_are_refused_where_there_are_none(checkpoints: Path) -> None:
+    with pytest.raises(ConfigError, match="last must be a number of blocks"):
+        load_backbone("tiny", device="cpu", last=-1)
+
+
+def test_flip_averages_image_and_mirror() -> None:
+    plain, flipped = (load_backbone("tiny", device="cpu", flip=f) for f in (False, True))
+    pixels = np.stack([noise(32, 32, seed) for seed in range(3)])
+    one, two, both = plain(pixels), plain(pixels[:, :, ::-1]), flipped(pixels)
+    for name in one:
+        assert np.allclose(both[name], (one[name] + two[name]) / 2, atol=1e-6)
+        assert not np.allclose(one[name], two[name], atol=1e-3)
+    assert flipped.fingerprint() == {
+        **plain.fingerprint(),
+        "augmentation": "mean of the image and its mirror image",
+    }
+
+
+def test_auto_takes_bfloat16_only_where_it_is_fast_and_near(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from selectkit.extract.backbones import load, precision
+
+    monkeypatch.setattr(load, "bfloat16_is_fast", lambda device: False)
+    assert load_backbone("tiny", device="cpu", dtype="auto").dtype == "float32"
+    monkeypatch.setattr(load, "bfloat16_is_fast", lambda device: True)
+    near = load_backbone("tiny", device="cpu", dtype="auto")
+    assert near.fingerprint()["dtype"] == near.dtype == "bfloat16"
+    monkeypatch.setattr(precision, "DRIFT", 1e-9)
+    far = load_backbone("tiny", device="cpu", dtype="auto")
+    assert far.dtype == "float32"
+    assert all(p.dtype.itemsize == 4 for p in far.model.parameters())
+    assert load_backbone("tiny", device="cpu", dtype="bfloat16").dtype == "bfloat16"
+
+
+def test_weights_kept_in_bfloat16_change_no_bit() -> None:
+    from selectkit.extract.backbones.precision import to_bfloat16
+
+    plain = load_backbone("tiny", device="cpu")
+    pixels = np.stack([noise(32, 32, seed) for seed in range(3)])
+    mixed = replace(plain, dtype="bfloat16")(pixels)
+    kept = to_bfloat16(plain, only_if_near=False)
+    for name, values in kept(pixels).items():
+        assert np.array_equal(values, mixed[name])
+    assert kept.fingerprint() == {**plain.fingerprint(), "dtype": "bfloat16"}
+
+
+def test_reference_images_are_fixed() -> None:
+    from selectkit.extract.backbones.precision import drift, reference
+
+    plain = load_backbone("tiny", device="cpu")
+    images = reference(plain)
+    assert images.shape == (4, 32, 32, 3)
+    assert images[0, :2, :2].tolist() == [[[0, 0, 0], [3, 1, 1]], [[7, 3, 2], [10, 5, 3]]]
+    assert drift(plain, plain) == 0
+    assert 1e-4 < drift(plain, replace(plain, dtype="bfloat16")) < 0.05
 
 
 HUB_CHILD = """
@@ -388,7 +493,9 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path) -> None:
         load_backbone("hf:a b/c")
     with pytest.raises(BackboneError, match=r"has no config.json: it is not a checkpoint of trans"):
         load_backbone(tmp_path)
-    with pytest.raises(ConfigError, match="dtype must be 'float32' or 'bfloat16', got 'float16'"):
+    with pytest.raises(
+        ConfigError, match="dtype must be 'auto', 'float32' or 'bfloat16', got 'float16'"
+    ):
         load_backbone("tiny", dtype="float16")  # type: ignore[arg-type]  # what a user may type
     with pytest.raises(BackboneError, match="unknown device 'tpu'; use auto, cpu, cuda or cuda:<"):
         load_backbone("tiny", device="tpu")
