@@ -91,12 +91,13 @@ def _read_csv(file: Path) -> "pd.DataFrame":
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            return pd.read_csv(file, index_col=False, **options)
+            table: pd.DataFrame = pd.read_csv(file, index_col=False, **options)
         except pd.errors.ParserWarning:
             raise ValueError(
                 "it has rows with more cells than the header; a comma too many at the end of a "
                 "line, or a comma within a cell that is not in quotes"
             ) from None
+    return table
 
 
 def column_of(
