@@ -1,12 +1,15 @@
 """The same features on a CUDA device as on the CPU, to the precision asked for."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from selectkit.cache import FeatureStore
 from selectkit.extract import extract, load_backbone, open_source
+from selectkit.extract.backbones.capacity import auto_batch_size, utilisation
 
 torch = pytest.importorskip("torch")
 pytestmark = [
@@ -35,6 +38,60 @@ def test_bfloat16_is_near() -> None:
     for name in ("cls", "patch_mean"):
         difference = np.abs(exact[name] - mixed[name]).max()
         assert 0 < difference < 0.05 * np.abs(exact[name]).max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_overlapping_batches_equal_single_ones(dtype: Literal["float32", "bfloat16"]) -> None:
+    backbone = load_backbone("tiny", dtype=dtype)
+    memory = [backbone.memory(24, 32) for _ in range(2)]
+    parts = [pixels()[:24], pixels()[24:48], pixels()[48:]]
+    expected, found, before = backbone(pixels()), [], None
+    for i, part in enumerate(parts):
+        batch = memory[i % 2][: len(part)]
+        batch[...] = part
+        current = backbone.start(batch)
+        found += [before()] if before else []
+        before = current
+    assert before is not None
+    found.append(before())
+    tolerance = 1e-4 if dtype == "float32" else 0.05
+    for name, values in expected.items():
+        joined = np.concatenate([f[name] for f in found])
+        assert joined.shape == values.shape
+        assert np.abs(joined - values).max() < tolerance * np.abs(values).max()
+
+
+def test_padding_does_not_touch_the_images() -> None:
+    backbone = load_backbone("tiny")
+    memory = backbone.memory(16, 32)
+    memory[...] = pixels()[:16]
+    whole = backbone.start(memory)()
+    part = backbone.start(memory[:5])()
+    for name, values in part.items():
+        assert np.array_equal(values, whole[name][:5])
+
+
+def test_memory_that_runs_out_halves_the_batch() -> None:
+    whole = load_backbone("tiny")
+
+    def small(x: Any) -> Any:
+        if len(x) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole.tokens(x)
+
+    backbone = replace(whole, tokens=small)
+    memory = backbone.memory(64, 32)
+    memory[...] = pixels()
+    found = backbone.start(memory)()
+    for name, values in whole(pixels()).items():
+        assert np.abs(found[name] - values).max() < 1e-4 * np.abs(values).max()
+
+
+def test_batch_size_and_utilisation() -> None:
+    backbone = load_backbone("tiny", dtype="auto")
+    assert backbone.dtype == "bfloat16"
+    assert auto_batch_size(backbone, 32) == 512
+    assert 0 < utilisation(backbone, 32, 1000.0) < 1
 
 
 def test_store_begun_on_the_device_is_repeated_exactly(tmp_path: Path) -> None:
