@@ -45,7 +45,9 @@ def test_overlapping_batches_equal_single_ones(dtype: Literal["float32", "bfloat
     backbone = load_backbone("tiny", dtype=dtype)
     memory = [backbone.memory(24, 32) for _ in range(2)]
     parts = [pixels()[:24], pixels()[24:48], pixels()[48:]]
-    expected, found, before = backbone(pixels()), [], None
+    expected = backbone(pixels())
+    found: list[Any] = []
+    before: Any = None
     for i, part in enumerate(parts):
         batch = memory[i % 2][: len(part)]
         batch[...] = part
