@@ -58,5 +58,4 @@ def command(
     else:
         say(*summary.lines())
         warn(summary.warnings)
-    if summary.interrupted:
-        raise KeyboardInterrupt
+    raise typer.Exit(130 if summary.interrupted else 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from selectkit.config import ExtractConfig, build
+from selectkit.extract import ExtractionSummary
 
 T = TypeVar("T")
 Ticker = Callable[[int, int, float], None]
@@ -18,49 +19,47 @@ class ExtractSummary:
     Attributes:
         store: The store.
         view: The view that was written.
-        rows: Rows of the store.
-        done_now: Rows written by this call.
-        skipped: Rows that were there already.
-        failed: Number of unreadable images by reason, over all rows of the store.
-        seconds: Wall time of this call, model loading excluded.
-        images_per_second: Rate of this call; 0 when nothing was left to do.
-        interrupted: True when a signal stopped it; the same command goes on.
+        work: Rows, failures, time, as the engine counted them.
     """
 
     store: Path
     view: str
-    rows: int
-    done_now: int
-    skipped: int
-    failed: dict[str, int]
-    seconds: float
-    images_per_second: float
-    interrupted: bool
+    work: ExtractionSummary
+
+    @property
+    def interrupted(self) -> bool:
+        """True when a signal stopped it; the same command goes on."""
+        return self.work.interrupted
+
+    @property
+    def _lost(self) -> int:
+        return sum(self.work.failed.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**asdict(self), "store": str(self.store)}
+        return {"store": str(self.store), "view": self.view, **asdict(self.work)}
 
     def lines(self) -> list[str]:
         """Return the summary as lines for people."""
-        state = "stopped on request" if self.interrupted else "complete"
+        w = self.work
+        held = w.skipped + w.done_now
         lines = [
-            f"{self.store}: view {self.view} {state}: {self.rows:,} images, {self.done_now:,} new, "
-            f"{self.skipped:,} cached before; {self.seconds:.1f} s, "
-            f"{self.images_per_second:,.0f} img/s"
+            f"{self.store}: view {self.view} "
+            + (f"stopped at {held:,} of {w.rows:,}" if w.interrupted else f"complete: {w.rows:,}")
+            + f" images, {w.done_now:,} new, {w.skipped:,} cached before; {w.seconds:.1f} s, "
+            f"{w.images_per_second:,.0f} img/s",
+            *(f"  failed: {reason}: {n:,}" for reason, n in sorted(w.failed.items())),
         ]
-        lines += [f"  failed: {reason}: {n:,}" for reason, n in sorted(self.failed.items())]
-        if not self.interrupted:
-            lines.append(f"next: selectkit split {self.store}")
-        return lines
+        if w.interrupted:
+            return [*lines, "run the same command again to go on"]
+        return lines if self._lost == w.rows else [*lines, f"next: selectkit split {self.store}"]
 
     @property
     def warnings(self) -> list[str]:
         """What the user should look at."""
-        lost = sum(self.failed.values())
-        if not lost or lost < self.rows:
+        if not self._lost or self._lost < self.work.rows:
             return []
-        return ["not one image could be read; nothing can be fitted on this store"]
+        return ["not one image could be used; nothing can be fitted on this store"]
 
 
 def extract(
@@ -108,17 +107,7 @@ def extract(
         rows_per_shard=chosen.rows_per_shard,
         progress=progress and (lambda p: progress(p.done, p.total, p.done / max(p.seconds, 1e-9))),
     )
-    return ExtractSummary(
-        store=Path(out),
-        view=chosen.view,
-        rows=summary.rows,
-        done_now=summary.done_now,
-        skipped=summary.skipped,
-        failed=dict(summary.failed),
-        seconds=summary.seconds,
-        images_per_second=summary.images_per_second,
-        interrupted=summary.interrupted,
-    )
+    return ExtractSummary(store=Path(out), view=chosen.view, work=summary)
 
 
 def settled(cls: type[T], config: T | None, settings: dict[str, Any]) -> T:

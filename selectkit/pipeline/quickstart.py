@@ -54,7 +54,7 @@ class Quickstart:
 
     def lines(self) -> list[str]:
         """Return the result as lines for people."""
-        extracted, fitted = self.extraction, self.fitted
+        extracted, fitted = self.extraction.work, self.fitted
         return [
             f"cached {extracted.rows:,} images ({extracted.done_now:,} now, {extracted.seconds:.1f}"
             f" s), fitted the head in {fitted.seconds:.2f} s",
