@@ -254,9 +254,9 @@ def _infeasible(
     needs = labels_needed_at_rate(alpha, delta, k, n)
     if needs is None:
         reason += ", so more labels will not help"
-    elif needs <= n:  # this count alone would pass; stricter thresholds stopped the walk
-        reason += ", but stricter thresholds failed before them"
-        needs = n + 1
+    elif needs <= n:  # alone they would pass; what suffices with a start of their own?
+        reason += ", but errors came too early among them"
+        needs = max(n + 1, labels_needed_at_rate(alpha, delta / 4, k, n) or 0)
     if needs is not None and n == accepted:  # so many as confident as these: scale to all samples
         needs = ceil(needs * total / accepted)
     return Infeasible(risk, alpha, delta, total, reason, needs)

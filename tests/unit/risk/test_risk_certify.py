@@ -162,8 +162,8 @@ def test_messages_say_what_would_suffice() -> None:
     early = np.zeros(220)
     early[0] = 1
     assert message(ranked[:220], early, "error").endswith(
-        "1 of the 220 most confident samples are errors, but stricter thresholds failed before "
-        "them, needs at least 221 samples."
+        "1 of the 220 most confident samples are errors, but errors came too early among them, "
+        "needs at least 359 samples."
     )
     tied = message(np.ones(200), np.arange(200) < 3, "miss_rate", "all")
     assert "3 of the 200 most confident positives are errors, needs at least" in tied
