@@ -24,6 +24,7 @@ def command(
     preprocess: Annotated[str | None, flag(ExtractConfig, "preprocess")] = None,
     size: Annotated[int | None, flag(ExtractConfig, "size")] = None,
     dtype: Annotated[str | None, flag(ExtractConfig, "dtype")] = None,
+    compute: Annotated[str | None, flag(ExtractConfig, "compute")] = None,
     batch_size: Annotated[int | None, flag(ExtractConfig, "batch_size")] = None,
     rows_per_shard: Annotated[int | None, flag(ExtractConfig, "rows_per_shard")] = None,
     device: Annotated[str | None, flag(ExtractConfig, "device")] = None,

@@ -55,6 +55,13 @@ class ExtractConfig:
     dtype: Annotated[
         Literal["float16", "float32", "bfloat16"], Help("Number format of the stored features.")
     ] = "float16"
+    compute: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Help(
+            "Precision of the forward pass; auto: bfloat16 where the hardware is made for it and "
+            "features stay near."
+        ),
+    ] = "float32"
     batch_size: Annotated[Positive, Help("Images per forward pass.")] = 32
     rows_per_shard: Annotated[
         Positive, Help("Rows per shard: the unit of work that an interruption can cost.")

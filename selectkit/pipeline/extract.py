@@ -95,7 +95,7 @@ def extract(
         str(source), path=chosen.path, label=chosen.label, group=chosen.group, id=chosen.id
     )
     engine.require_readable(opened)
-    backbone = engine.load_backbone(chosen.backbone, device=chosen.device)
+    backbone = engine.load_backbone(chosen.backbone, device=chosen.device, dtype=chosen.compute)
     summary = engine.extract(
         opened,
         Path(out),

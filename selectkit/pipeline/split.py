@@ -79,7 +79,7 @@ class SplitSummary:
             f"needs at least: with not one error among them, at confidence {1 - DELTA:.0%}; "
             "an image without a group is its own group",
             f"salt {self.scheme.salt!r}, fractions {self.scheme.fractions}",
-            f"next: selectkit fit {self.store} --out RUN",
+            *([f"next: selectkit fit {self.store} --out RUN"] if len(self.classes) > 1 else []),
         ]
 
     @property
