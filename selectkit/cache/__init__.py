@@ -5,6 +5,7 @@ Plain Zarr v3, readable by any Zarr reader, laid out so that a local store can b
 
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, ViewSummary
+from selectkit.cache.lock import BusyError
 from selectkit.cache.reading import Features
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.splits import SPLITS, SplitScheme
@@ -14,6 +15,7 @@ from selectkit.cache.views import HeadInfo, ViewInfo
 
 __all__ = [
     "SPLITS",
+    "BusyError",
     "FeatureStore",
     "Features",
     "HeadInfo",

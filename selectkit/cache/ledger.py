@@ -10,7 +10,7 @@ lists these images, so features can never be read beside another image's label.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,11 +43,13 @@ class Commit:
         rows: Rows of the shard that exist.
         images: Content hash of [id, content hash, status] of these rows.
         files: Stamp of each file by its path relative to the store.
+        unsettled: Whether its replacement was interrupted; publish the shard again.
     """
 
     rows: int
     images: str
     files: Mapping[str, Stamp]
+    unsettled: bool = field(default=False, compare=False)
 
 
 def is_chunk(path: str) -> bool:
@@ -114,9 +116,8 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         CacheError: If it is missing, no JSON, not what was written, or of another format version.
     """
-    document = layout.read_json(path)
-    rest = {key: value for key, value in document.items() if key != "checksum"}
-    if document.get("checksum") != artifact.content_hash(rest):
+    document, intact = layout.read_sealed(path)
+    if not intact:
         raise CacheError(
             f"{path} is damaged: its checksum does not match. "
             "Delete it to have the shard extracted again."
@@ -218,9 +219,9 @@ def _settle(root: Path, old: Commit, new: Commit) -> Commit:
     """The state of an interrupted replacement; mixed files share at least the old rows."""
     replaced = {path for path, stamp in new.files.items() if _found(root / path, path) == stamp}
     if replaced == set(new.files):
-        return new
+        return replace(new, unsettled=True)
     files = {path: new.files[path] if path in replaced else s for path, s in old.files.items()}
-    return Commit(min(old.rows, new.rows), old.images, files)
+    return Commit(min(old.rows, new.rows), old.images, files, unsettled=True)
 
 
 def _found(path: Path, relative: str) -> Stamp | None:

@@ -9,7 +9,7 @@ from selectkit import schemas
 from selectkit.cache import layout
 from selectkit.errors import ArtifactError, CacheError
 
-_OURS = re.compile(r"\.lock|splits\.json|index|commits|views|\..+\.[a-z0-9_]{8}")
+_OURS = re.compile(r"\.lock|splits\.json|index|commits|views|leases|\..+\.[a-z0-9_]{8}")
 
 
 def claim(root: Path) -> None:

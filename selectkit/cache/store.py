@@ -4,9 +4,10 @@ The store knows no method and decodes no image. Layout: `selectkit.cache.layout`
 becomes visible: `selectkit.cache.ledger`.
 """
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from selectkit.cache import dtypes, layout, ledger, manifest, reading
 from selectkit.cache import index as index_
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, summary
-from selectkit.cache.lock import WriteLock
+from selectkit.cache.lock import BusyError, WriteLock
 from selectkit.cache.reading import Features
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.splits import SplitScheme
@@ -68,6 +69,7 @@ class FeatureStore:
         manifest.claim(root)
         store = cls(root, {})
         with store._lock.held():
+            manifest.claim(root)  # nobody was faster
             for name in ("index", "commits", "views"):
                 (root / name).mkdir(exist_ok=True)
             layout.write_zarr(root / "views", layout.group_document())
@@ -141,10 +143,86 @@ class FeatureStore:
         """
         with self._lock.held() as outermost:
             if outermost:
-                self._manifest = manifest.read(self.path)
-                for name in ("", "index", *(f"commits/{s}" for s in ledger.scopes(self.path))):
-                    layout.clean(self.path / name)
+                self._refresh()
             yield
+
+    @contextmanager
+    def sharing(
+        self, prepare: Callable[[], None], prepared: Callable[[], bool], patience: float = 20.0
+    ) -> Iterator[None]:
+        """Write shards beside other processes that do the same, for as long as the block lasts.
+
+        What concerns the whole store is done alone, before: the first process calls `prepare` while
+        it is the only writer; one that comes later joins in if `prepared` says that nothing is left
+        to do. Who writes which shard is for the processes to agree on.
+
+        Args:
+            prepare: Makes and grows what the shards need; may find it all done.
+            prepared: Whether that is done; changes nothing.
+            patience: Seconds to wait for other writers.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            CacheError: If somebody else writes, and something is to be prepared.
+        """
+        until = time.monotonic() + patience
+        with ExitStack() as stack:
+            while not self._join(stack, prepare, prepared):
+                if time.monotonic() > until:
+                    stack.enter_context(self._lock.held())  # says that it is busy
+                time.sleep(0.05)
+            yield
+
+    def _join(
+        self, stack: ExitStack, prepare: Callable[[], None], prepared: Callable[[], bool]
+    ) -> bool:
+        try:
+            with ExitStack() as attempt:
+                attempt.enter_context(self._lock.held())
+                self._refresh()
+                prepare()
+                self._lock.share()
+                stack.enter_context(attempt.pop_all())
+                return True
+        except BusyError:
+            pass
+        try:
+            with ExitStack() as attempt:
+                attempt.enter_context(self._lock.held(shared=True))
+                self._manifest = manifest.read(self.path)
+                joined = prepared()
+                if joined:
+                    stack.enter_context(attempt.pop_all())
+                return joined
+        except BusyError:
+            return False
+
+    @contextmanager
+    def writing_shard(self, shard: int) -> Iterator[None]:
+        """Be the only writer of one shard, within `sharing` or alone.
+
+        Args:
+            shard: Its number.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            CacheError: If another process is writing it and does not end.
+        """
+        with ExitStack() as stack:
+            if not self._lock.is_held:
+                stack.enter_context(self.writing())
+            stack.enter_context(self._lock.shard(shard))
+            yield
+
+    def _refresh(self) -> None:
+        """Read the manifest again and remove what interrupted writers left. Only when alone."""
+        self._manifest = manifest.read(self.path)
+        for name in ("", "index", *(f"commits/{s}" for s in ledger.scopes(self.path))):
+            layout.clean(self.path / name)
 
     def grow(self, rows: int, source: Mapping[str, Any] | None = None) -> None:
         """Plan more rows; a last shard that was not full is then to be written again, whole.
@@ -208,12 +286,35 @@ class FeatureStore:
         Raises:
             DataError: If a column has a wrong length or value.
         """
-        with self.writing():
+        with self.writing_shard(shard):
             rows = len(self.shard_rows(shard))
             part.check(rows)
             files = {layout.index_path(shard): index_.to_parquet(part)}
             images = index_.images_hash(part, rows)
             ledger.publish(self.path, "index", shard, rows, images, files)
+
+    def index_part(self, shard: int) -> Index:
+        """Return the committed rows of one shard; none when there are none.
+
+        Args:
+            shard: Its number.
+
+        Returns:
+            Its rows.
+
+        Raises:
+            CacheError: If its commit or part is damaged.
+        """
+        commit = ledger.find(self.path, "index", shard)
+        return self._read_index({} if commit is None else {shard: commit})
+
+    def finished(self, view: str, shard: int) -> bool:
+        """Return whether all rows of a shard are committed, in the index and in a view."""
+        rows = len(self.shard_rows(shard))
+        index, features = (ledger.find(self.path, scope, shard) for scope in ("index", view))
+        if index is None or features is None or index.unsettled or features.unsettled:
+            return False
+        return index.rows == features.rows == rows and index.images == features.images
 
     def index(self) -> Index:
         """Return all committed rows of the index; read again only when a commit changed.
@@ -254,10 +355,10 @@ class FeatureStore:
             ConfigError: If a name, a dimension or a dtype is not usable.
         """
         wanted = ViewInfo.of(view, fingerprint, features, drift)
+        if view in self.views():
+            self.view(view).require_equal(wanted, self.path)
+            return self.view(view)
         with self.writing():
-            if view in self.views():
-                self.view(view).require_equal(wanted, self.path)
-                return self.view(view)
             folder = self.path / "views" / view
             for name, (dim, dtype) in wanted.features.items():
                 document = layout.array_document((self.rows, dim), self.rows_per_shard, dtype)
@@ -303,7 +404,7 @@ class FeatureStore:
             CacheError: If the index of the shard is missing, or a value is too large for the dtype.
             DataError: If the names or shapes are not those of the view.
         """
-        with self.writing():
+        with self.writing_shard(shard):
             features = self.view(view).features
             rows = len(self.shard_rows(shard))
             if set(arrays) != set(features):

@@ -1,5 +1,6 @@
 """`selectkit extract`."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -28,12 +29,15 @@ def command(
     batch_size: Annotated[int | None, flag(ExtractConfig, "batch_size")] = None,
     rows_per_shard: Annotated[int | None, flag(ExtractConfig, "rows_per_shard")] = None,
     device: Annotated[str | None, flag(ExtractConfig, "device")] = None,
+    shard_range: Annotated[str | None, flag(ExtractConfig, "shard_range")] = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Send every image once through a frozen backbone and cache its features.
 
-    An interrupted run goes on where it stopped: give the same command again.
+    An interrupted run goes on where it stopped: give the same command again. Several processes
+    may run the same command at the same time; they share the work. Exit code 130 means stopped by
+    Ctrl-C, 0 complete or stopped in order by SIGTERM (--json tells which).
 
     Examples:
       selectkit extract photos/ --out road.zarr --backbone dinov3-s
@@ -59,4 +63,4 @@ def command(
     else:
         say(*summary.lines())
         warn(summary.warnings)
-    raise typer.Exit(130 if summary.interrupted else 0)
+    raise typer.Exit(130 if summary.work.signal == signal.SIGINT and summary.interrupted else 0)

@@ -69,6 +69,10 @@ class ExtractConfig:
     device: Annotated[str, Help("cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.")] = (
         "auto"
     )
+    shard_range: Annotated[
+        str | None,
+        Help("i/n: only the i-th of n parts, for jobs of a scheduler that fill one store."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
-"""The extraction engine: images to a feature store, resumable, one process.
+"""The extraction engine: images to a feature store, resumable, any number of processes.
 
 The unit of work is a shard: all its rows are decoded and computed, then its index and its features
-are committed.
+are committed. Processes that extract into the same store share the shards among them.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,16 +17,24 @@ import numpy as np
 from selectkit.cache import FeatureStore, Index, IndexPart
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.backbones import Backbone
+from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.decode import decoder_policy, quiet_pillow
 from selectkit.extract.flow import FEATURES, Arrays, Flow, require_finite
 from selectkit.extract.listing import Record
 from selectkit.extract.loading import Loaded, default_workers
-from selectkit.extract.plan import assign_rows, open_or_create, settle_fingerprint, unfinished
+from selectkit.extract.plan import (
+    assign_rows,
+    open_or_create,
+    part_of,
+    settle_fingerprint,
+    unfinished,
+)
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source
 from selectkit.extract.stop import StopRequest
 
 DRIFT_TOLERANCE = 0.02
+_PAUSE = 0.2
 
 StoreDtype = Literal["float16", "float32", "bfloat16"]
 
@@ -55,30 +64,23 @@ class ExtractionSummary:
         rows: N, the rows of the store.
         done_now: Rows committed by this run.
         skipped: Rows that were there already.
+        elsewhere: Rows that other processes committed meanwhile.
         failed: Number of unusable images by reason, over all rows of the store.
         seconds: Wall time of the run.
         images_per_second: `done_now` over `seconds`.
         interrupted: Whether a signal stopped it; the same command goes on.
+        signal: Number of that signal, 0 when there was none.
     """
 
     rows: int
     done_now: int
     skipped: int
+    elsewhere: int
     failed: dict[str, int]
     seconds: float
     images_per_second: float
     interrupted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What a finished shard is committed with."""
-
-    store: FeatureStore
-    view: str
-    records: Sequence[Record]
-    known: Mapping[int, int]  # rows of each shard that were indexed before the run
-    index: Index
+    signal: int
 
 
 def extract(
@@ -92,13 +94,14 @@ def extract(
     batch_size: int = 32,
     rows_per_shard: int = 4096,
     workers: int | None = None,
+    shard_range: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ExtractionSummary:
     """Compute the features of all images of a source that a store does not hold yet.
 
     The same call continues an interrupted run, adds images that are new in the source, and adds a
-    view to an existing store. The first SIGINT or SIGTERM stops it after the current batch; it may
-    be killed at any moment without harm.
+    view to an existing store. Several processes may do it at the same time. The first SIGINT or
+    SIGTERM stops it after the current batch; it may be killed at any moment without harm.
 
     Args:
         source: The images.
@@ -111,6 +114,7 @@ def extract(
         batch_size: Images per forward pass; part of what makes features equal to the last bit.
         rows_per_shard: Rows per unit of work; an existing store keeps its own.
         workers: Decoding threads; default one per core.
+        shard_range: "i/n": only the i-th of n parts of the shards; None = all.
         progress: Called after every batch.
 
     Returns:
@@ -125,30 +129,115 @@ def extract(
     began = time.monotonic()
     plan = preprocessing or backbone.preprocessing
     _check_settings(backbone, plan, batch_size, workers)
-    records = source.records()
-    store = open_or_create(Path(store_path), source, len(records), rows_per_shard)
-    with store.writing(), quiet_pillow(), StopRequest() as stop:
-        ordered = assign_rows(store, records)
-        if len(ordered) > store.rows or store.source != source.describe():
-            store.grow(len(ordered), source.describe())
-        _prepare_view(store, view, backbone, plan, dtype)
-        known = store.committed("index")
-        job = _Job(store, view, ordered, known, store.index())
-        todo = unfinished(store, view)
-        total = sum(len(store.shard_rows(shard)) for shard in todo)
-        done: list[int] = []
+    part_of(1, shard_range)
+    setup = _Setup(source, backbone, plan, view, dtype)
+    store = open_or_create(Path(store_path), source, len(setup.records), rows_per_shard)
+    with (
+        quiet_pillow(),
+        StopRequest() as stop,
+        store.sharing(partial(setup.prepare, store), partial(setup.prepared, store)),
+    ):
+        todo = {k: len(store.shard_rows(k)) for k in unfinished(store, view)}
+        mine = [k for k in part_of(store.n_shards, shard_range) if k in todo]
+        done: dict[int, int] = {}
+        flow = Flow(source, setup.ordered, backbone, plan, batch_size, workers or default_workers())
+        with Claims(store, view, mine) as claims:
 
-        def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
-            _commit(job, shard, loaded, features)
-            done.append(len(loaded))
+            def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
+                with store.writing_shard(shard):
+                    if claims.holds(shard):
+                        _commit(store, view, setup.ordered, shard, loaded, features)
+                        done[shard] = len(loaded)
+                claims.release(shard)
 
-        Flow(source, ordered, backbone, plan, batch_size, workers or default_workers()).compute(
-            ((shard, store.shard_rows(shard)) for shard in todo),
-            finish,
-            _teller(progress, total, began),
-            stop,
+            tell = _teller(progress, sum(todo[k] for k in mine), began)
+            left = _share(store, claims, flow, finish, tell, stop)
+    tidy(store, view)
+    seconds, now = time.monotonic() - began, sum(done.values())
+    return ExtractionSummary(
+        rows=store.rows,
+        done_now=now,
+        skipped=store.rows - sum(todo.values()),
+        elsewhere=sum(todo[k] for k in mine if k not in left) - now,
+        failed=_failures(store),
+        seconds=seconds,
+        images_per_second=now / seconds if seconds > 0 else 0.0,
+        interrupted=bool(left),
+        signal=stop.signal,
+    )
+
+
+def _share(
+    store: FeatureStore,
+    claims: Claims,
+    flow: Flow,
+    finish: Callable[[int, Sequence[Loaded], Arrays], None],
+    tell: Callable[[Sequence[Loaded]], None],
+    stop: StopRequest,
+) -> set[int]:
+    """Compute what can be claimed until nothing is left or a stop is requested; what is left."""
+    while True:
+        shards = ((shard, store.shard_rows(shard)) for shard in claims.available())
+        flow.compute(shards, finish, tell, stop)
+        left = claims.unfinished()
+        if stop.requested or not left:
+            return left
+        time.sleep(_PAUSE)  # others are computing the rest; some of them may die
+
+
+@dataclass(slots=True)
+class _Setup:
+    """What is done alone before shards are written: rows, source and view."""
+
+    source: Source
+    backbone: Backbone
+    plan: Preprocessing
+    view: str
+    dtype: str
+    records: Sequence[Record] = field(init=False)
+    ordered: Sequence[Record] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.records = self.ordered = self.source.records()
+
+    def prepare(self, store: FeatureStore) -> None:
+        self.ordered = assign_rows(store, self.records)
+        if len(self.ordered) > store.rows or store.source != self.source.describe():
+            store.grow(len(self.ordered), self.source.describe())
+        self._prepare_view(store)
+
+    def prepared(self, store: FeatureStore) -> bool:
+        self.ordered = assign_rows(store, self.records)
+        there = (store.rows, store.source) == (len(self.ordered), self.source.describe())
+        if not there or self.view not in store.views():
+            return False
+        self._prepare_view(store)
+        return True
+
+    def _prepare_view(self, store: FeatureStore) -> None:
+        fingerprint = {
+            **self.backbone.fingerprint(),
+            "preprocessing": self.plan.to_dict(),
+            "decoder": decoder_policy(),
+            "store_dtype": self.dtype,
+        }
+        probe = _probe(self.backbone, self.plan.size)
+        info = store.create_view(
+            self.view,
+            fingerprint=settle_fingerprint(store, self.view, fingerprint),
+            features=dict.fromkeys(FEATURES, (self.backbone.dim, self.dtype)),
+            drift=probe,
         )
-    return _summary(store, sum(done), total, time.monotonic() - began)
+        stored = info.drift or {}
+        for name in FEATURES:
+            before, now = np.array(stored.get(name, probe[name])), np.array(probe[name])
+            moved = np.abs(now - before).max()
+            if moved > DRIFT_TOLERANCE * np.abs(before).max():
+                raise CacheError(
+                    f"{store.path}: view {self.view!r} was begun on a machine that computes other "
+                    f"numbers: feature {name!r} of the reference image moved by {moved:.3g}"
+                    ". Continue it there, or extract into a new view."
+                )
 
 
 def _check_settings(
@@ -171,33 +260,6 @@ def _check_settings(
         raise ConfigError(f"batch_size and workers must be >= 1, got {batch_size} and {workers}.")
 
 
-def _prepare_view(
-    store: FeatureStore, view: str, backbone: Backbone, plan: Preprocessing, dtype: str
-) -> None:
-    fingerprint = {
-        **backbone.fingerprint(),
-        "preprocessing": plan.to_dict(),
-        "decoder": decoder_policy(),
-        "store_dtype": dtype,
-    }
-    probe = _probe(backbone, plan.size)
-    info = store.create_view(
-        view,
-        fingerprint=settle_fingerprint(store, view, fingerprint),
-        features=dict.fromkeys(FEATURES, (backbone.dim, dtype)),
-        drift=probe,
-    )
-    stored = info.drift or {}
-    for name in FEATURES:
-        before, now = np.array(stored.get(name, probe[name])), np.array(probe[name])
-        if np.abs(now - before).max() > DRIFT_TOLERANCE * np.abs(before).max():
-            raise CacheError(
-                f"{store.path}: view {view!r} was begun on a machine that computes other numbers: "
-                f"feature {name!r} of the reference image moved by {np.abs(now - before).max():.3g}"
-                ". Continue it there, or extract into a new view."
-            )
-
-
 def _probe(backbone: Backbone, size: int) -> dict[str, list[float]]:
     """The first eight features of a fixed pattern, to recognise a machine that differs."""
     ramp = np.add.outer(7 * np.arange(size), 3 * np.arange(size))
@@ -207,12 +269,19 @@ def _probe(backbone: Backbone, size: int) -> dict[str, list[float]]:
     return {name: [float(v) for v in features[name][0, :8]] for name in FEATURES}
 
 
-def _commit(job: _Job, shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
-    records = [job.records[row] for row in job.store.shard_rows(shard)]
-    known = job.known.get(shard, 0)
-    failed = _compare_contents(job, shard, loaded[:known])
-    if known < len(records):
-        job.store.write_index(
+def _commit(
+    store: FeatureStore,
+    view: str,
+    ordered: Sequence[Record],
+    shard: int,
+    loaded: Sequence[Loaded],
+    features: Arrays,
+) -> None:
+    records = [ordered[row] for row in store.shard_rows(shard)]
+    index = store.index_part(shard)
+    failed = _compare_contents(store, index, loaded)
+    if len(index) < len(records):
+        store.write_index(
             shard,
             IndexPart(
                 id=[r.id for r in records],
@@ -227,19 +296,17 @@ def _commit(job: _Job, shard: int, loaded: Sequence[Loaded], features: Arrays) -
         )
     for values in features.values():
         values[failed] = np.nan
-    job.store.write_features(job.view, shard, features)
+    store.write_features(view, shard, features)
 
 
-def _compare_contents(job: _Job, shard: int, loaded: Sequence[Loaded]) -> list[int]:
+def _compare_contents(store: FeatureStore, index: Index, loaded: Sequence[Loaded]) -> list[int]:
     """Refuse files that changed since they were indexed; return the rows that failed back then."""
-    index, first = job.index, job.store.shard_rows(shard)[0]
-    at = int(np.searchsorted(index.row, first))
     failed: list[int] = []
-    for i, image in enumerate(loaded):
-        digest, status = index.content_hash[at + i], index.status[at + i]
+    for i, image in enumerate(loaded[: len(index)]):
+        digest, status = index.content_hash[i], index.status[i]
         if digest != image.content_hash or (status == "ok" != image.status):
             raise CacheError(
-                f"{job.store.path}: {index.path[at + i]!r} (row {first + i}) is not the file that "
+                f"{store.path}: {index.path[i]!r} (row {index.row[i]}) is not the file that "
                 f"was indexed: it was {status} {digest[:19]!r}, now it is {image.status} "
                 f"{image.content_hash[:19]!r}. Restore the file, or extract into a new store."
             )
@@ -263,14 +330,6 @@ def _teller(
     return tell
 
 
-def _summary(store: FeatureStore, done: int, total: int, seconds: float) -> ExtractionSummary:
+def _failures(store: FeatureStore) -> dict[str, int]:
     reasons = [str(s).removeprefix("failed:") for s in store.index().status if s != "ok"]
-    return ExtractionSummary(
-        rows=store.rows,
-        done_now=done,
-        skipped=store.rows - total,
-        failed=dict(sorted(Counter(reasons).items())),
-        seconds=seconds,
-        images_per_second=done / seconds if seconds > 0 else 0.0,
-        interrupted=done < total,
-    )
+    return dict(sorted(Counter(reasons).items()))

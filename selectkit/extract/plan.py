@@ -4,14 +4,18 @@ A row keeps its image for ever. Records that a store already holds keep their ro
 order of the listing is now; all others follow in the order of the listing.
 """
 
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from selectkit.cache import FeatureStore
-from selectkit.errors import CacheError
+from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.listing import Record
 from selectkit.extract.sources import Source
+
+PATIENCE = 20.0  # seconds to wait for a process that is just making the store
 
 
 def open_or_create(path: Path, source: Source, rows: int, rows_per_shard: int) -> FeatureStore:
@@ -29,11 +33,17 @@ def open_or_create(path: Path, source: Source, rows: int, rows_per_shard: int) -
     Raises:
         CacheError: If something else is at the path.
     """
-    if (path / "zarr.json").exists():
-        return FeatureStore.open(path)
-    return FeatureStore.create(
-        path, source=source.describe(), rows=rows, rows_per_shard=rows_per_shard
-    )
+    until = time.monotonic() + PATIENCE
+    while not (path / "zarr.json").exists():
+        try:
+            return FeatureStore.create(
+                path, source=source.describe(), rows=rows, rows_per_shard=rows_per_shard
+            )
+        except CacheError:  # another process may be making it, or have just made it
+            if time.monotonic() > until or not (path / ".lock").exists():
+                raise
+            time.sleep(0.05)
+    return FeatureStore.open(path)
 
 
 def assign_rows(store: FeatureStore, records: Sequence[Record]) -> list[Record]:
@@ -76,13 +86,39 @@ def assign_rows(store: FeatureStore, records: Sequence[Record]) -> list[Record]:
 
 
 def unfinished(store: FeatureStore, view: str) -> list[int]:
-    """Return the shards of a view that are missing or lack rows, ascending."""
-    index, features = store.committed("index"), store.committed(view)
-    return [
+    """Return the shards of a view that are missing, lack rows or are half replaced, ascending."""
+    index, features = store.commits("index"), store.commits(view)
+    whole = {
         shard
-        for shard in range(store.n_shards)
-        if not index.get(shard, 0) == features.get(shard, 0) == len(store.shard_rows(shard))
-    ]
+        for shard in index.keys() & features.keys()
+        if index[shard].rows == features[shard].rows == len(store.shard_rows(shard))
+        and not (index[shard].unsettled or features[shard].unsettled)
+    }
+    return [shard for shard in range(store.n_shards) if shard not in whole]
+
+
+def part_of(shards: int, part: str | None) -> range:
+    """Return the shards that are one process's, of several that share a store.
+
+    Args:
+        shards: Number of shards of the store.
+        part: "i/n": the i-th of n parts, 1 <= i <= n; None = all of it.
+
+    Returns:
+        The shards; none when there are fewer shards than parts.
+
+    Raises:
+        ConfigError: If it is not of this form.
+    """
+    i, n = 1, 1
+    if part is not None:
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", part)
+        i, n = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise ConfigError(
+            f"shard range {part!r} is not of the form i/n with 1 <= i <= n, for instance 3/8."
+        )
+    return range(shards * (i - 1) // n, shards * i // n)
 
 
 def settle_fingerprint(

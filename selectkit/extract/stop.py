@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """Within the block, the first SIGINT or SIGTERM only sets `requested`.
+    """Within the block, the first SIGINT or SIGTERM only sets `requested` and `signal`, its number.
 
     After it the earlier handlers are back, so a second signal acts at once. Outside the main
     thread, where handlers cannot be set, the block changes nothing.
@@ -15,6 +15,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.signal = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -35,6 +36,7 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        self.signal = number
         self._restore()
 
     def _restore(self) -> None:

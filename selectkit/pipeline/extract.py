@@ -42,17 +42,23 @@ class ExtractSummary:
     def lines(self) -> list[str]:
         """Return the summary as lines for people."""
         w = self.work
-        held = w.skipped + w.done_now
+        held = w.skipped + w.done_now + w.elsewhere
         lines = [
             f"{self.store}: view {self.view} "
-            + (f"stopped at {held:,} of {w.rows:,}" if w.interrupted else f"complete: {w.rows:,}")
-            + f" images, {w.done_now:,} new, {w.skipped:,} cached before; {w.seconds:.1f} s, "
-            f"{w.images_per_second:,.0f} img/s",
+            + (f"stopped at {held:,} of {w.rows:,}" if w.interrupted else self._state(held))
+            + f" images, {w.done_now:,} new, {w.skipped:,} cached before"
+            + (f", {w.elsewhere:,} by other processes" if w.elsewhere else "")
+            + f"; {w.seconds:.1f} s, {w.images_per_second:,.0f} img/s",
             *(f"  failed: {reason}: {n:,}" for reason, n in sorted(w.failed.items())),
         ]
         if w.interrupted:
             return [*lines, "run the same command again to go on"]
-        return lines if self._lost == w.rows else [*lines, f"next: selectkit split {self.store}"]
+        usable = held == w.rows > self._lost
+        return [*lines, f"next: selectkit split {self.store}"] if usable else lines
+
+    def _state(self, held: int) -> str:
+        rows = f"{self.work.rows:,}"
+        return f"complete: {rows}" if held == self.work.rows else f"has {held:,} of {rows}"
 
     @property
     def warnings(self) -> list[str]:
@@ -105,6 +111,7 @@ def extract(
         dtype=chosen.dtype,
         batch_size=chosen.batch_size,
         rows_per_shard=chosen.rows_per_shard,
+        shard_range=chosen.shard_range,
         progress=progress and (lambda p: progress(p.done, p.total, p.done / max(p.seconds, 1e-9))),
     )
     return ExtractSummary(store=Path(out), view=chosen.view, work=summary)
