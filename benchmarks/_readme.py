@@ -10,9 +10,10 @@ ROWS = (
     ("`selectkit --help`", "selectkit --help"),
     ("Fit a head on cached features, as a command", "fit a linear head"),
     (
-        "JPEG files to features, ViT-S/16 at 224, `--compute auto`, against Hugging Face's pipeline",
-        "ViT-S/16 at 224, shared CPU, JPEG files to features, bfloat16: selectkit over Hugging Face "
+        "JPEG to features, ViT-S/16 at 224: bfloat16 (`--compute auto`) against Hugging Face's "
         "pipeline in float32",
+        "ViT-S/16 at 224, shared CPU, JPEG files to features, bfloat16: selectkit over Hugging "
+        "Face pipeline in float32",
     ),
     (
         "Full warm read of 200,000 x 384 float16, against np.memmap",
