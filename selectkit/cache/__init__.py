@@ -7,6 +7,7 @@ from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, ViewSummary
 from selectkit.cache.lock import BusyError
 from selectkit.cache.reading import Features
+from selectkit.cache.repair import repair
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.splits import SPLITS, SplitScheme
 from selectkit.cache.store import FeatureStore
@@ -27,4 +28,5 @@ __all__ = [
     "StoreInfo",
     "ViewInfo",
     "ViewSummary",
+    "repair",
 ]

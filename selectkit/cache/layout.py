@@ -89,7 +89,7 @@ def commit_path(scope: str, shard: int) -> str:
 def group_document(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the zarr.json of a Zarr v3 group, sealed."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
-    return _sealed_zarr(document)
+    return sealed(document)
 
 
 def array_document(
@@ -107,7 +107,7 @@ def array_document(
         The document.
     """
     extra = {"selectkit_dtype": "bfloat16"} if dtype == "bfloat16" else {}
-    return _sealed_zarr({
+    return sealed({
         "zarr_format": 3,
         "node_type": "array",
         "shape": list(shape),
@@ -128,7 +128,18 @@ def array_document(
 
 def with_rows(document: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Return the zarr.json of an array with another number of rows, sealed anew."""
-    return _sealed_zarr({**document, "shape": [rows, *document["shape"][1:]]})
+    return sealed({**document, "shape": [rows, *document["shape"][1:]]})
+
+
+def like(document: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an array's zarr.json with as many rows as `found`, if it is an array with more.
+
+    An interrupted `grow` leaves such descriptions, and they do no harm.
+    """
+    shape = found.get("shape", [0])
+    if "shape" in document and shape[0] >= document["shape"][0]:
+        return with_rows(document, shape[0])
+    return dict(document)
 
 
 def write_zarr(folder: Path, document: Mapping[str, Any]) -> None:
@@ -156,7 +167,7 @@ def read_zarr(folder: Path) -> dict[str, Any]:
     """
     document = read_json(folder / "zarr.json")
     attributes = document.get("attributes")
-    intact = isinstance(attributes, dict) and document == _sealed_zarr(document)
+    intact = isinstance(attributes, dict) and document == sealed(document)
     if not intact:
         raise CacheError(
             f"{folder / 'zarr.json'} is damaged: its checksum does not match. "
@@ -276,7 +287,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _sealed_zarr(document: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a zarr.json with its checksum among the attributes."""
     attributes = {k: v for k, v in document["attributes"].items() if k != CHECKSUM}
     rest = {**document, "attributes": attributes}
     return {**rest, "attributes": {**attributes, CHECKSUM: artifact.content_hash(rest)}}

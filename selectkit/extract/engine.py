@@ -4,9 +4,11 @@ The unit of work is a shard: all its rows are decoded and computed, then its ind
 are committed. Processes that extract into the same store share the shards among them.
 """
 
+import errno
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -135,6 +137,7 @@ def extract(
     with (
         quiet_pillow(),
         StopRequest() as stop,
+        _disk_errors(store),
         store.sharing(partial(setup.prepare, store), partial(setup.prepared, store)),
     ):
         todo = {k: len(store.shard_rows(k)) for k in unfinished(store, view)}
@@ -328,6 +331,23 @@ def _teller(
             progress(Progress(counts["done"], total, counts["failed"], seconds))
 
     return tell
+
+
+@contextmanager
+def _disk_errors(store: FeatureStore) -> Iterator[None]:
+    """Say what a full or broken disk means."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except OSError as error:
+        inside = str(error.filename or "").startswith(str(store.path))
+        if not inside and error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            raise
+        raise CacheError(
+            f"{store.path} cannot be written: {error.strerror}. What is committed is safe: put it "
+            "right and run the same command again."
+        ) from None
 
 
 def _failures(store: FeatureStore) -> dict[str, int]:
