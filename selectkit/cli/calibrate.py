@@ -19,10 +19,11 @@ def command(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Fit the probability calibrator on val_select and certify a threshold on val_calib.
+    """Fit the probability calibrator, then certify a threshold on val_calib.
 
-    Exit code 1 means INFEASIBLE: the promise cannot be made with these data. The run then keeps
-    the feasible policy it has; without one, it defers everything.
+    Exit code 1 means INFEASIBLE: the promise cannot be made with these data.
+    The run then keeps the feasible policy it has; without one, it defers
+    everything.
 
     Examples:
       selectkit calibrate run --target fnr=0.02 --delta 0.1

@@ -35,9 +35,10 @@ def command(
 ) -> None:
     """Send every image once through a frozen backbone and cache its features.
 
-    An interrupted run goes on where it stopped: give the same command again. Several processes
-    may run the same command at the same time; they share the work. Exit code 130 means stopped by
-    Ctrl-C, 0 complete or stopped in order by SIGTERM (--json tells which).
+    An interrupted run goes on where it stopped: give the same command again.
+    Several processes may run the same command at the same time; they share
+    the work. Exit code 130 means stopped by Ctrl-C; 0 complete, or stopped
+    in order by SIGTERM (--json tells which).
 
     Examples:
       selectkit extract photos/ --out road.zarr --backbone dinov3-s

@@ -14,7 +14,7 @@ def command(
     ] = Path("selectkit-quickstart"),
     json: Json = False,
 ) -> None:
-    """See the whole idea on 1,797 real digit images, on any machine, in about a minute.
+    """See the whole idea on 1,797 real digit images, in seconds, on any machine.
 
     Examples:
       selectkit quickstart --out demo

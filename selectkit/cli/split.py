@@ -19,7 +19,8 @@ def command(
 ) -> None:
     """Show the four splits, their positives, and what can be certified with them.
 
-    With --salt or --fractions the split is drawn anew; runs fitted on the old one then refuse it.
+    With --salt or --fractions the split is drawn anew; runs fitted on the old
+    one then refuse it.
 
     Examples:
       selectkit split road.zarr

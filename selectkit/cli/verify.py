@@ -17,9 +17,10 @@ def command(
 ) -> None:
     """Read every byte of a feature store and compare it with the ledger's checksums.
 
-    With --repair, damaged shards are withdrawn and damaged descriptions mended; `selectkit extract`
-    then writes these shards anew, and `selectkit fit` logits.
-    Exit code 1 means that something is damaged, still.
+    With --repair, damaged shards are withdrawn and damaged descriptions
+    mended; `selectkit extract` then writes these shards anew, and
+    `selectkit fit` logits. Exit code 1 means that something is damaged,
+    still.
 
     Examples:
       selectkit verify road.zarr
