@@ -85,22 +85,86 @@ def _refuse_unwritable(column: str, values: Sequence[str | None]) -> None:
                 ) from None
 
 
-@dataclass(frozen=True, slots=True)
 class Index:
-    """All committed rows, columns of equal length M; `row` is the row number in the store."""
+    """All committed rows, columns of equal length M.
 
-    row: Int64s
-    id: Objects
-    path: Objects
-    label: Objects
-    group: Objects
-    content_hash: Objects
-    status: Objects
-    width: Int64s
-    height: Int64s
+    The columns stay what Arrow holds until they are asked for: a million rows take some 100 MB, as
+    Python texts several times as much.
+
+    Attributes:
+        row: Row numbers in the store, (M,) int64.
+    """
+
+    def __init__(self, row: Int64s, table: Any) -> None:
+        """Take the columns.
+
+        Args:
+            row: Shape (M,).
+            table: A `pyarrow.Table` of M rows with the columns of `IndexPart`, those that repeat
+                themselves as dictionaries, the same in all chunks.
+        """
+        self.row = row
+        self._table = table
+        self._known: dict[str, npt.NDArray[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def id(self) -> Objects:
+        """Shape (M,): ids."""
+        return self._column("id")
+
+    @property
+    def path(self) -> Objects:
+        """Shape (M,): source paths."""
+        return self._column("path")
+
+    @property
+    def label(self) -> Objects:
+        """Shape (M,): label names, None = unlabelled."""
+        return self._column("label")
+
+    @property
+    def group(self) -> Objects:
+        """Shape (M,): group ids, None = none."""
+        return self._column("group")
+
+    @property
+    def content_hash(self) -> Objects:
+        """Shape (M,): "sha256:..." of the files, "" when one could not be read."""
+        return self._column("content_hash")
+
+    @property
+    def status(self) -> Objects:
+        """Shape (M,): "ok" or "failed:<reason>"."""
+        return self._column("status")
+
+    @property
+    def width(self) -> Int64s:
+        """Shape (M,): pixels, 0 when unknown."""
+        return self._column("width")
+
+    @property
+    def height(self) -> Int64s:
+        """Shape (M,): pixels, 0 when unknown."""
+        return self._column("height")
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Number of rows by status, sorted by it."""
+        counts = self._table.column("status").value_counts().to_pylist()
+        return dict(sorted((entry["values"], entry["counts"]) for entry in counts))
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._known:
+            column = self._table.column(name)
+            if name in _NUMBERS:
+                values = column.to_numpy().astype(np.int64)
+            else:
+                values = _shared(column) if name in _REPEATED else column.to_numpy()
+            self._known[name] = values
+        return self._known[name]
 
     @property
     def ok(self) -> npt.NDArray[np.bool_]:
@@ -110,7 +174,7 @@ class Index:
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
         """Shape (M,): the row has a label."""
-        return np.array([label is not None for label in self.label], dtype=bool)
+        return np.asarray(self._table.column("label").is_valid().to_numpy(), dtype=bool)
 
     @property
     def key(self) -> Objects:
@@ -181,19 +245,21 @@ def from_parquet(parts: Iterable[StoredPart]) -> Index:
     Raises:
         CacheError: If a part is no Parquet file or has other columns or another number of rows.
     """
-    columns: dict[str, list[npt.NDArray[Any]]] = {field.name: [] for field in fields(Index)}
-    words: dict[str | None, str | None] = {}
+    import pyarrow as pa
+
+    rows, tables = [np.empty(0, dtype=np.int64)], [_empty()]
     for part in parts:
-        table = _table(part)
-        columns["row"].append(np.arange(part.first, part.first + part.rows, dtype=np.int64))
-        for name in _TEXT:
-            column = table.column(name).combine_chunks()
-            values = _shared(column, words) if name in _REPEATED else column.to_numpy(False)
-            columns[name].append(values)
-        for name in _NUMBERS:
-            columns[name].append(table.column(name).to_numpy().astype(np.int64))
-    empty = {name: np.empty(0, object if name in _TEXT else np.int64) for name in columns}
-    return Index(**{name: np.concatenate([empty[name], *found]) for name, found in columns.items()})
+        tables.append(_table(part))
+        rows.append(np.arange(part.first, part.first + part.rows, dtype=np.int64))
+    return Index(np.concatenate(rows), pa.concat_tables(tables).unify_dictionaries())
+
+
+def _empty() -> Any:
+    import pyarrow as pa
+
+    words = pa.dictionary(pa.int32(), pa.string())
+    kinds = {name: words if name in _REPEATED else pa.string() for name in _TEXT}
+    return pa.schema(kinds | dict.fromkeys(_NUMBERS, pa.int32())).empty_table()
 
 
 def _table(part: StoredPart) -> Any:
@@ -201,7 +267,8 @@ def _table(part: StoredPart) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(part.data), read_dictionary=list(_REPEATED))
+        file = pq.ParquetFile(pa.BufferReader(part.data), read_dictionary=list(_REPEATED))
+        table = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise CacheError(f"{part.name} is damaged: no Parquet file ({error}).") from None
     if table.column_names != [*_TEXT, *_NUMBERS] or table.num_rows != part.rows:
@@ -212,11 +279,13 @@ def _table(part: StoredPart) -> Any:
     return table
 
 
-def _shared(encoded: Any, words: dict[str | None, str | None]) -> Objects:
+def _shared(column: Any) -> Objects:
     """A dictionary-encoded column; a repeated value is one object however often it occurs."""
-    known = _objects([words.setdefault(w, w) for w in [*encoded.dictionary.to_pylist(), None]])
-    codes = encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)
-    return np.asarray(known[codes], dtype=object)
+    if not len(column):
+        return np.empty(0, dtype=object)
+    known = _objects([*column.chunk(0).dictionary.to_pylist(), None])
+    codes = [chunk.indices.fill_null(len(known) - 1).to_numpy() for chunk in column.chunks]
+    return np.asarray(known[np.concatenate(codes)], dtype=object)
 
 
 def _objects(values: list[Any]) -> Objects:

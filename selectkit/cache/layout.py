@@ -20,6 +20,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return _parse(path, _read(path))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | Path) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 # 10,000 of them have to be fast
-            return file.read()
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return b"".join(iter(partial(os.read, handle, 1 << 20), b""))
+        finally:
+            os.close(handle)
     except FileNotFoundError:
         raise CacheError(
             f"{path} is missing. Run `selectkit verify` to see what else is."
@@ -203,7 +207,7 @@ def _read(path: Path) -> bytes:
         raise CacheError(f"{path} is damaged: not readable as JSON ({error}).") from None
 
 
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
+def _parse(path: str | Path, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -213,7 +217,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     return document
 
 
-def read_sealed(path: Path) -> tuple[dict[str, Any], bool]:
+def read_sealed(path: str | Path) -> tuple[dict[str, Any], bool]:
     """Read a JSON object with a field "checksum", the content hash of its other fields.
 
     Args:

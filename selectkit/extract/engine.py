@@ -351,5 +351,5 @@ def _disk_errors(store: FeatureStore) -> Iterator[None]:
 
 
 def _failures(store: FeatureStore) -> dict[str, int]:
-    reasons = [str(s).removeprefix("failed:") for s in store.index().status if s != "ok"]
-    return dict(sorted(Counter(reasons).items()))
+    counts = store.index().statuses
+    return {s.removeprefix("failed:"): n for s, n in counts.items() if s != "ok"}
