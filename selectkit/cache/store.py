@@ -308,6 +308,18 @@ class FeatureStore:
         commit = ledger.find(self.path, "index", shard)
         return self._read_index({} if commit is None else {shard: commit})
 
+    def parts(self) -> Iterator[Index]:
+        """Read the committed rows shard by shard, ascending, for what has to fit into memory.
+
+        Yields:
+            The rows of each shard of the index.
+
+        Raises:
+            CacheError: If a commit or a part is damaged.
+        """
+        for shard in ledger.shards(self.path, "index"):
+            yield self.index_part(shard)
+
     def finished(self, view: str, shard: int) -> bool:
         """Return whether all rows of a shard are committed, in the index and in a view."""
         rows = len(self.shard_rows(shard))

@@ -351,5 +351,7 @@ def _disk_errors(store: FeatureStore) -> Iterator[None]:
 
 
 def _failures(store: FeatureStore) -> dict[str, int]:
-    counts = store.index().statuses
-    return {s.removeprefix("failed:"): n for s, n in counts.items() if s != "ok"}
+    counts = Counter[str]()
+    for part in store.parts():
+        counts.update(part.statuses)
+    return {s.removeprefix("failed:"): n for s, n in sorted(counts.items()) if s != "ok"}

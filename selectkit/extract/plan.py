@@ -46,7 +46,7 @@ def open_or_create(path: Path, source: Source, rows: int, rows_per_shard: int) -
     return FeatureStore.open(path)
 
 
-def assign_rows(store: FeatureStore, records: Sequence[Record]) -> list[Record]:
+def assign_rows(store: FeatureStore, records: Sequence[Record]) -> Sequence[Record]:
     """Put the records of a listing in the order of the store's rows.
 
     Args:
@@ -60,6 +60,8 @@ def assign_rows(store: FeatureStore, records: Sequence[Record]) -> list[Record]:
         CacheError: If a committed record is gone or has another label or group, or the listing
             is shorter than the store.
     """
+    if len(records) >= store.rows and _in_order(store, records):
+        return records
     index = store.index()
     by_id = {record.id: record for record in records}
     held: dict[int, Record] = {}
@@ -83,6 +85,17 @@ def assign_rows(store: FeatureStore, records: Sequence[Record]) -> list[Record]:
     taken = {record.id for record in held.values()}
     rest = iter([record for record in records if record.id not in taken])
     return [held[row] if row in held else next(rest) for row in range(len(records))]
+
+
+def _in_order(store: FeatureStore, records: Sequence[Record]) -> bool:
+    """Whether the store's rows are the first records, as usual; takes no memory."""
+    for part in store.parts():
+        first = int(part.row[0]) if len(part) else 0
+        rows = zip(part.id, part.label, part.group, strict=True)
+        listed = (records[row] for row in range(first, first + len(part)))
+        if any((r.id, r.label, r.group) != row for r, row in zip(listed, rows, strict=True)):
+            return False
+    return True
 
 
 def unfinished(store: FeatureStore, view: str) -> list[int]:
