@@ -28,7 +28,7 @@ class IndexPart:
         label: Label name, None = unlabelled.
         group: Group id, None = none.
         content_hash: "sha256:..." of the file, "" when it could not be read.
-        status: "ok" or "failed:<reason>".
+        status: "ok", "failed:<reason>" or "deleted".
         width: Pixels, 0 when unknown.
         height: Pixels, 0 when unknown.
     """
@@ -67,7 +67,7 @@ class IndexPart:
                     "every row needs its own id."
                 )
             seen.add(name)
-            if status != "ok" and not status.startswith("failed:"):
+            if status not in {"ok", "deleted"} and not status.startswith("failed:"):
                 raise DataError(f"status {status!r} of {name!r} is neither 'ok' nor 'failed:...'.")
             if status == "ok" and not digest:
                 raise DataError(f"{name!r} has status 'ok' but no content hash.")
@@ -137,7 +137,7 @@ class Index:
 
     @property
     def status(self) -> Objects:
-        """Shape (M,): "ok" or "failed:<reason>"."""
+        """Shape (M,): "ok", "failed:<reason>" or "deleted" (gone from the source)."""
         return self._column("status")
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from selectkit.arrays import Floats
+from selectkit.arrays import Floats, Ints
 from selectkit.cache import dtypes, layout, ledger, manifest, reading
 from selectkit.cache import index as index_
 from selectkit.cache.index import Index, IndexPart
@@ -292,6 +292,53 @@ class FeatureStore:
             files = {layout.index_path(shard): index_.to_parquet(part)}
             images = index_.images_hash(part, rows)
             ledger.publish(self.path, "index", shard, rows, images, files)
+
+    def replace_index(self, shard: int, part: IndexPart, *, drop: Ints) -> None:
+        """Write the committed rows of a shard's index anew.
+
+        Features of images that are another's now stop to exist, the whole shard of every view and
+        head; but where rows are only dropped, views keep the others.
+
+        Args:
+            shard: Its number.
+            part: As many rows as are committed.
+            drop: Places in the shard whose features become NaN.
+        """
+        with self.writing():
+            commit = ledger.read(self.path, "index", shard)
+            part.check(commit.rows)
+            kept = {view: self._features(view, shard, commit) for view in self.views()}
+            old = self.index_part(shard)
+            files = {layout.index_path(shard): index_.to_parquet(part)}
+            images = index_.images_hash(part, commit.rows)
+            ledger.publish(self.path, "index", shard, commit.rows, images, files)
+            others = np.delete(np.arange(commit.rows), drop)
+            if images != commit.images and not any(
+                (old.content_hash[i], old.status[i]) != (part.content_hash[i], part.status[i])
+                for i in others.tolist()
+            ):
+                for view, arrays in kept.items():
+                    self._drop(view, shard, arrays, drop)
+
+    def _features(self, view: str, shard: int, index: ledger.Commit) -> dict[str, Floats]:
+        """The features of a shard that has all the rows of the index; else nothing."""
+        commit = ledger.find(self.path, view, shard)
+        rows = self.shard_rows(shard)
+        if commit is None or (commit.rows, commit.images) != (len(rows), index.images):
+            return {}
+        arrays = {}
+        for name, (dim, dtype) in self.view(view).features.items():
+            path = layout.chunk_path(layout.feature_folder(view, name), shard)
+            data = ledger.read_file(self.path, path, commit.files[path])
+            stored = np.frombuffer(data[:-4], dtypes.stored_dtype(dtype)).reshape(-1, dim)
+            arrays[name] = dtypes.decode(stored[: len(rows)].copy(), dtype)
+        return arrays
+
+    def _drop(self, view: str, shard: int, arrays: dict[str, Floats], drop: Ints) -> None:
+        for values in arrays.values():
+            values[drop] = np.nan
+        if arrays:
+            self.write_features(view, shard, arrays)
 
     def index_part(self, shard: int) -> Index:
         """Return the committed rows of one shard; none when there are none.

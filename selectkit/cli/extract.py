@@ -29,11 +29,15 @@ def command(
     batch_size: Annotated[int | None, flag(ExtractConfig, "batch_size")] = None,
     rows_per_shard: Annotated[int | None, flag(ExtractConfig, "rows_per_shard")] = None,
     device: Annotated[str | None, flag(ExtractConfig, "device")] = None,
+    rescan: Annotated[bool | None, flag(ExtractConfig, "rescan")] = None,
     shard_range: Annotated[str | None, flag(ExtractConfig, "shard_range")] = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Send every image once through a frozen backbone and cache its features.
+
+    New images and new labels of a source are taken over by the same command; --rescan also finds
+    images with other contents, and marks those that are gone.
 
     An interrupted run goes on where it stopped: give the same command again.
     Several processes may run the same command at the same time; they share

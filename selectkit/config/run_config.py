@@ -69,6 +69,10 @@ class ExtractConfig:
     device: Annotated[str, Help("cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.")] = (
         "auto"
     )
+    rescan: Annotated[
+        bool,
+        Help("Read committed images again: take over changed ones, mark missing ones as deleted."),
+    ] = False
     shard_range: Annotated[
         str | None,
         Help("i/n: only the i-th of n parts, for jobs of a scheduler that fill one store."),

@@ -19,12 +19,14 @@ import numpy as np
 from selectkit.cache import FeatureStore, Index, IndexPart
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.backbones import Backbone
+from selectkit.extract.changes import Changes, Update
 from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.decode import decoder_policy, quiet_pillow
 from selectkit.extract.flow import FEATURES, Arrays, Flow, require_finite
 from selectkit.extract.listing import Record
 from selectkit.extract.loading import Loaded, default_workers
 from selectkit.extract.plan import (
+    Assignment,
     assign_rows,
     open_or_create,
     part_of,
@@ -70,6 +72,7 @@ class ExtractionSummary:
         failed: Number of unusable images by reason, over all rows of the store.
         seconds: Wall time of the run.
         images_per_second: `done_now` over `seconds`.
+        changes: Rows that were there, and are not as they were.
         interrupted: Whether a signal stopped it; the same command goes on.
         signal: Number of that signal, 0 when there was none.
     """
@@ -81,6 +84,7 @@ class ExtractionSummary:
     failed: dict[str, int]
     seconds: float
     images_per_second: float
+    changes: Changes
     interrupted: bool
     signal: int
 
@@ -97,6 +101,7 @@ def extract(
     rows_per_shard: int = 4096,
     workers: int | None = None,
     shard_range: str | None = None,
+    rescan: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> ExtractionSummary:
     """Compute the features of all images of a source that a store does not hold yet.
@@ -116,6 +121,8 @@ def extract(
         batch_size: Images per forward pass; part of what makes features equal to the last bit.
         rows_per_shard: Rows per unit of work; an existing store keeps its own.
         workers: Decoding threads; default one per core.
+        rescan: Read every committed image again: changed ones are extracted again, those that the
+            source no longer lists are marked as deleted. Without it, what is committed is trusted.
         shard_range: "i/n": only the i-th of n parts of the shards; None = all.
         progress: Called after every batch.
 
@@ -132,7 +139,7 @@ def extract(
     plan = preprocessing or backbone.preprocessing
     _check_settings(backbone, plan, batch_size, workers)
     part_of(1, shard_range)
-    setup = _Setup(source, backbone, plan, view, dtype)
+    setup = _Setup(source, backbone, plan, view, dtype, rescan)
     store = open_or_create(Path(store_path), source, len(setup.records), rows_per_shard)
     with (
         quiet_pillow(),
@@ -143,13 +150,14 @@ def extract(
         todo = {k: len(store.shard_rows(k)) for k in unfinished(store, view)}
         mine = [k for k in part_of(store.n_shards, shard_range) if k in todo]
         done: dict[int, int] = {}
-        flow = Flow(source, setup.ordered, backbone, plan, batch_size, workers or default_workers())
+        ordered = setup.rows.ordered
+        flow = Flow(source, ordered, backbone, plan, batch_size, workers or default_workers())
         with Claims(store, view, mine) as claims:
 
             def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
                 with store.writing_shard(shard):
                     if claims.holds(shard):
-                        _commit(store, view, setup.ordered, shard, loaded, features)
+                        _commit(store, view, ordered, shard, loaded, features)
                         done[shard] = len(loaded)
                 claims.release(shard)
 
@@ -165,6 +173,7 @@ def extract(
         failed=_failures(store),
         seconds=seconds,
         images_per_second=now / seconds if seconds > 0 else 0.0,
+        changes=setup.changes,
         interrupted=bool(left),
         signal=stop.signal,
     )
@@ -197,25 +206,32 @@ class _Setup:
     plan: Preprocessing
     view: str
     dtype: str
+    rescan: bool
     records: Sequence[Record] = field(init=False)
-    ordered: Sequence[Record] = field(init=False)
+    rows: Assignment = field(init=False)
+    changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
-        self.records = self.ordered = self.source.records()
+        self.records = self.source.records()
 
     def prepare(self, store: FeatureStore) -> None:
-        self.ordered = assign_rows(store, self.records)
-        if len(self.ordered) > store.rows or store.source != self.source.describe():
-            store.grow(len(self.ordered), self.source.describe())
+        self.changes = self._update(store).apply()
+        if len(self.rows.ordered) > store.rows or store.source != self.source.describe():
+            store.grow(len(self.rows.ordered), self.source.describe())
         self._prepare_view(store)
 
     def prepared(self, store: FeatureStore) -> bool:
-        self.ordered = assign_rows(store, self.records)
-        there = (store.rows, store.source) == (len(self.ordered), self.source.describe())
+        if self._update(store).is_due():
+            return False
+        there = (store.rows, store.source) == (len(self.rows.ordered), self.source.describe())
         if not there or self.view not in store.views():
             return False
         self._prepare_view(store)
         return True
+
+    def _update(self, store: FeatureStore) -> Update:
+        self.rows = assign_rows(store, self.records, rescan=self.rescan)
+        return Update(store, self.source, self.plan, self.rows, self.rescan)
 
     def _prepare_view(self, store: FeatureStore) -> None:
         fingerprint = {
@@ -284,17 +300,18 @@ def _commit(
     index = store.index_part(shard)
     failed = _compare_contents(store, index, loaded)
     if len(index) < len(records):
+        old, new = len(index), loaded[len(index) :]
         store.write_index(
             shard,
             IndexPart(
                 id=[r.id for r in records],
-                path=[r.path for r in records],
+                path=[*index.path, *(r.path for r in records[old:])],
                 label=[r.label for r in records],
                 group=[r.group for r in records],
-                content_hash=[image.content_hash for image in loaded],
-                status=[image.status for image in loaded],
-                width=[image.width for image in loaded],
-                height=[image.height for image in loaded],
+                content_hash=[*index.content_hash, *(image.content_hash for image in new)],
+                status=[*index.status, *(image.status for image in new)],
+                width=[*index.width.tolist(), *(image.width for image in new)],
+                height=[*index.height.tolist(), *(image.height for image in new)],
             ),
         )
     for values in features.values():
@@ -307,11 +324,15 @@ def _compare_contents(store: FeatureStore, index: Index, loaded: Sequence[Loaded
     failed: list[int] = []
     for i, image in enumerate(loaded[: len(index)]):
         digest, status = index.content_hash[i], index.status[i]
+        if status == "deleted":
+            failed.append(i)
+            continue
         if digest != image.content_hash or (status == "ok" != image.status):
             raise CacheError(
                 f"{store.path}: {index.path[i]!r} (row {index.row[i]}) is not the file that "
                 f"was indexed: it was {status} {digest[:19]!r}, now it is {image.status} "
-                f"{image.content_hash[:19]!r}. Restore the file, or extract into a new store."
+                f"{image.content_hash[:19]!r}. Restore the file, take the new one over with "
+                "--rescan, or extract into a new store."
             )
         if status != "ok":
             failed.append(i)
@@ -354,4 +375,6 @@ def _failures(store: FeatureStore) -> dict[str, int]:
     counts = Counter[str]()
     for part in store.parts():
         counts.update(part.statuses)
-    return {s.removeprefix("failed:"): n for s, n in sorted(counts.items()) if s != "ok"}
+    return {
+        s.removeprefix("failed:"): n for s, n in sorted(counts.items()) if s.startswith("failed:")
+    }

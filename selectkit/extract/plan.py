@@ -7,6 +7,7 @@ order of the listing is now; all others follow in the order of the listing.
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,56 +47,79 @@ def open_or_create(path: Path, source: Source, rows: int, rows_per_shard: int) -
     return FeatureStore.open(path)
 
 
-def assign_rows(store: FeatureStore, records: Sequence[Record]) -> Sequence[Record]:
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Which record belongs in which row.
+
+    Attributes:
+        ordered: One record per row, at least as many as the store plans; its path is "" where the
+            source no longer lists it.
+        gone: Ids of the rows that the source no longer lists.
+    """
+
+    ordered: Sequence[Record]
+    gone: frozenset[str] = frozenset()
+
+
+def assign_rows(
+    store: FeatureStore, records: Sequence[Record], *, rescan: bool = False
+) -> Assignment:
     """Put the records of a listing in the order of the store's rows.
 
     Args:
         store: The store, perhaps with committed rows.
         records: The listing.
+        rescan: Whether committed records may be gone now.
 
     Returns:
-        One record per row, at least as many as the store plans.
+        The order.
 
     Raises:
-        CacheError: If a committed record is gone or has another label or group, or the listing
-            is shorter than the store.
+        CacheError: If a committed record is gone (with `rescan`: if all are), or the listing is
+            shorter than the store.
     """
     if len(records) >= store.rows and _in_order(store, records):
-        return records
+        return Assignment(records)
     index = store.index()
     by_id = {record.id: record for record in records}
+    rows = zip(index.row.tolist(), index.id, index.label, index.group, index.status, strict=True)
     held: dict[int, Record] = {}
-    for row, name, label, group in zip(
-        index.row.tolist(), index.id, index.label, index.group, strict=True
-    ):
-        record = by_id.get(name)
-        if record is None:
-            raise CacheError(
-                f"{store.path}: row {row} is {name!r}, which the source no longer lists. Restore "
-                "it, or extract into a new store."
-            )
-        _compare(store.path, row, "label", label, record.label, name)
-        _compare(store.path, row, "group", group, record.group, name)
-        held[row] = record
-    if len(records) < store.rows:
+    gone: set[str] = set()
+    for row, name, label, group, status in rows:
+        held[row] = by_id.get(name, Record(name, "", label, group))
+        if name not in by_id:
+            gone.add(name)
+            if not rescan and status != "deleted":
+                raise CacheError(
+                    f"{store.path}: row {row} is {name!r}, which the source no longer lists. "
+                    "Restore it, mark such rows as deleted with --rescan, or extract into a new "
+                    "store."
+                )
+    if held and len(gone) == len(held):
+        raise CacheError(
+            f"{store.path}: the source lists not one of its {len(held)} images. Is it the right "
+            "one? Otherwise extract into a new store."
+        )
+    taken = set(index.id)
+    rest = [record for record in records if record.id not in taken]
+    total = len(held) + len(rest)
+    if total < store.rows:
         raise CacheError(
             f"{store.path} was planned for {store.rows} images, but the source now lists "
             f"{len(records)}. Restore the others, or extract into a new store."
         )
-    taken = {record.id for record in held.values()}
-    rest = iter([record for record in records if record.id not in taken])
-    return [held[row] if row in held else next(rest) for row in range(len(records))]
+    following = iter(rest)
+    ordered = [held[row] if row in held else next(following) for row in range(total)]
+    return Assignment(ordered, frozenset(gone))
 
 
 def _in_order(store: FeatureStore, records: Sequence[Record]) -> bool:
     """Whether the store's rows are the first records, as usual; takes no memory."""
-    for part in store.parts():
-        first = int(part.row[0]) if len(part) else 0
-        rows = zip(part.id, part.label, part.group, strict=True)
-        listed = (records[row] for row in range(first, first + len(part)))
-        if any((r.id, r.label, r.group) != row for r, row in zip(listed, rows, strict=True)):
-            return False
-    return True
+    return all(
+        name == records[row].id
+        for part in store.parts()
+        for row, name in zip(part.row.tolist(), part.id, strict=True)
+    )
 
 
 def unfinished(store: FeatureStore, view: str) -> list[int]:
@@ -155,13 +179,3 @@ def settle_fingerprint(
     there = dict(store.view(view).fingerprint)
     same = {**there, "id": None} == {**fingerprint, "id": None}
     return there if same else fingerprint
-
-
-def _compare(
-    path: Path, row: int, what: str, stored: str | None, listed: str | None, name: str
-) -> None:
-    if stored != listed:
-        raise CacheError(
-            f"{path}: {name!r} in row {row} has {what} {stored!r}, but the source now says "
-            f"{listed!r}. Undo the change, or extract into a new store."
-        )

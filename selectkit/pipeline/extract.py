@@ -49,6 +49,7 @@ class ExtractSummary:
             + f" images, {w.done_now:,} new, {w.skipped:,} cached before"
             + (f", {w.elsewhere:,} by other processes" if w.elsewhere else "")
             + f"; {w.seconds:.1f} s, {w.images_per_second:,.0f} img/s",
+            *(f"  {what}: {n:,}" for what, n in asdict(w.changes).items() if n),
             *(f"  failed: {reason}: {n:,}" for reason, n in sorted(w.failed.items())),
         ]
         if w.interrupted:
@@ -112,6 +113,7 @@ def extract(
         batch_size=chosen.batch_size,
         rows_per_shard=chosen.rows_per_shard,
         shard_range=chosen.shard_range,
+        rescan=chosen.rescan,
         progress=progress and (lambda p: progress(p.done, p.total, p.done / max(p.seconds, 1e-9))),
     )
     return ExtractSummary(store=Path(out), view=chosen.view, work=summary)
