@@ -10,7 +10,6 @@
       views/<view>/features/<name>/        Zarr v3 array (N, D), chunk k = file c/<k>/0
       views/<view>/logits/<head>/          Zarr v3 array (N, K)
       commits/<scope>/00000.json           the ledger; scope: index, <view>, <view>.logits.<head>
-      leases/<view>/00000.json             while it is extracted: which process computes the shard
 
 Every document carries the content hash of the rest of itself. Nothing in it depends on time, place
 or chance: equal input gives equal bytes. Zarr v3: https://zarr-specs.readthedocs.io.

@@ -114,7 +114,7 @@ class Update:
             shard = int(part.row[0]) // self.store.rows_per_shard
             new = IndexPart(
                 id=part.id.tolist(),
-                path=[r.path or old for r, old in zip(records, part.path, strict=True)],
+                path=part.path.tolist(),
                 label=[r.label for r in records],
                 group=[r.group for r in records],
                 content_hash=digest.tolist(),

@@ -136,14 +136,9 @@ class Claims:
             handle = os.open(self._file(shard), flags, 0o666)
         except FileExistsError:
             return False
-        try:
-            os.write(handle, json.dumps(self._me).encode())
-        except OSError:
-            os.close(handle)
-            self._file(shard).unlink()
-            raise
         with self._guard:
             self._held[shard] = handle
+        os.write(handle, json.dumps(self._me).encode())
         return True
 
     def _is_void(self, shard: int) -> bool:
@@ -168,7 +163,11 @@ class Claims:
         return self._folder.stat().st_mtime
 
     def _owner(self, shard: int) -> dict[str, str]:
-        return _read(self._file(shard))
+        try:
+            owner = json.loads(self._file(shard).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return owner if isinstance(owner, dict) else {}
 
     def _file(self, shard: int) -> Path:
         return self._folder / f"{shard:05d}.json"
@@ -179,18 +178,6 @@ class Claims:
                 for handle in self._held.values():
                     with suppress(OSError):
                         os.utime(handle)
-
-
-def drop_dead(store: FeatureStore) -> None:
-    """Remove the claims of processes of this machine that are gone, and of nobody.
-
-    Args:
-        store: The store, within `writing`; so nobody is just making a claim.
-    """
-    for file in store.path.glob("leases/*/*.json"):
-        owner = _read(file)
-        if not owner or _is_gone(owner):
-            file.unlink(missing_ok=True)
 
 
 def tidy(store: FeatureStore, view: str) -> None:
@@ -209,15 +196,6 @@ def tidy(store: FeatureStore, view: str) -> None:
         for place in (folder, folder.parent):
             with suppress(OSError):  # not empty, or not there
                 place.rmdir()
-
-
-def _read(file: Path) -> dict[str, str]:
-    """A claim's owner; nothing of a process that was killed before it could say."""
-    try:
-        owner = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _identity() -> dict[str, str]:

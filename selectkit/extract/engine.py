@@ -20,7 +20,7 @@ from selectkit.cache import FeatureStore, Index, IndexPart
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.changes import Changes, Update
-from selectkit.extract.claims import Claims, drop_dead, tidy
+from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.decode import decoder_policy, quiet_pillow
 from selectkit.extract.flow import FEATURES, Arrays, Flow, require_finite
 from selectkit.extract.listing import Record
@@ -215,7 +215,6 @@ class _Setup:
         self.records = self.source.records()
 
     def prepare(self, store: FeatureStore) -> None:
-        drop_dead(store)
         self.changes = self._update(store).apply()
         if len(self.rows.ordered) > store.rows or store.source != self.source.describe():
             store.grow(len(self.rows.ordered), self.source.describe())

@@ -205,31 +205,6 @@ def test_a_number_that_belongs_to_another_process_now_is_a_dead_owner(tmp_path: 
     assert not module._is_gone({})
 
 
-def test_claims_of_nobody_and_of_the_dead_are_dropped_when_alone(tmp_path: Path) -> None:
-    source = open_source(image_folder(tmp_path / "images", {"a": 4}))
-    store = FeatureStore.create(tmp_path / "s", source=source.describe(), rows=4, rows_per_shard=2)
-    me = {**module._machine(), **module._process(os.getpid())}
-    make_stale(store, 0, "")
-    make_stale(store, 1, json.dumps({**me, "start": "1"}))
-    assert extract(source, tmp_path / "s", backbone=StubBackbone()).done_now == 4
-    assert not (tmp_path / "s/leases").exists()
-
-
-def test_a_claim_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = open_source(image_folder(tmp_path / "images", {"a": 4}))
-
-    def full(handle: int, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
-        with pytest.raises(CacheError, match="cannot be written: No space left on device"):
-            extract(source, tmp_path / "s", backbone=StubBackbone())
-    assert list((tmp_path / "s/leases/base").iterdir()) == []
-
-
 def test_an_untouched_claim_of_another_machine_expires(tmp_path: Path) -> None:
     with store_of(tmp_path / "s") as store, Claims(store, "base", [0], expiry=0.6) as claims:
         make_stale(store, 0)
