@@ -367,6 +367,11 @@ class FeatureStore:
         for shard in ledger.shards(self.path, "index"):
             yield self.index_part(shard)
 
+    def is_unsettled(self, shard: int) -> bool:
+        """Return whether a writer was killed while it replaced the index of a shard."""
+        commit = ledger.find(self.path, "index", shard)
+        return commit is not None and commit.unsettled
+
     def finished(self, view: str, shard: int) -> bool:
         """Return whether all rows of a shard are committed, in the index and in a view."""
         rows = len(self.shard_rows(shard))

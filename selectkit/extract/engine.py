@@ -299,7 +299,7 @@ def _commit(
     records = [ordered[row] for row in store.shard_rows(shard)]
     index = store.index_part(shard)
     failed = _compare_contents(store, index, loaded)
-    if len(index) < len(records):
+    if len(index) < len(records) or store.is_unsettled(shard):
         old, new = len(index), loaded[len(index) :]
         store.write_index(
             shard,

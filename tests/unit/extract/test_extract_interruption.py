@@ -2,15 +2,18 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from selectkit import artifact
 from selectkit.cache import FeatureStore
 from selectkit.extract import (
     ExtractionSummary,
@@ -21,7 +24,7 @@ from selectkit.extract import (
 )
 from selectkit.extract.stop import StopRequest
 from tests.unit.extract import extract_tools
-from tests.unit.extract.extract_tools import StubBackbone, content
+from tests.unit.extract.extract_tools import StubBackbone, content, image_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -121,6 +124,54 @@ def test_summary_says_interrupted_and_handlers_come_back(tmp_path: Path) -> None
     assert summary.interrupted
     assert (summary.done_now, summary.skipped, summary.rows) == (64, 0, 1797)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class Killed(BaseException):
+    """Stands for kill -9 at a write."""
+
+
+def test_killed_at_any_write_while_a_source_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last shard of two views grows, one image is deleted and one is replaced."""
+    folder = image_folder(tmp_path / "images", {"a": 6})
+    backbones = {"base": StubBackbone(), "other": StubBackbone(seed=1)}
+
+    def follow(store: Path) -> None:
+        for view, backbone in backbones.items():
+            source = open_source(folder)
+            extract(source, store, backbone=backbone, view=view, rows_per_shard=4, rescan=True)
+
+    follow(tmp_path / "before")
+    (folder / "a/005.png").unlink()
+    (folder / "a/001.png").write_bytes((folder / "a/002.png").read_bytes())
+    image_folder(folder, {"b": 3})
+    real = artifact.write_bytes
+    killed: list[Path] = []
+    for step in range(100):
+        store, calls = tmp_path / str(step), iter(range(1000))
+        shutil.copytree(tmp_path / "before", store)
+
+        def write(path: Path, data: bytes, step: int = step, calls: Any = calls) -> None:
+            if next(calls) == step:
+                (path.parent / f".{path.name}.abcd_123").write_bytes(data[: len(data) // 2])
+                raise Killed
+            real(path, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(artifact, "write_bytes", write)
+            try:
+                follow(store)
+            except Killed:
+                killed.append(store)
+            else:
+                break
+    assert len(killed) > 20
+    expected = content(tmp_path / str(len(killed)))
+    for store in killed:
+        assert FeatureStore.open(store).verify() == []
+        follow(store)
+        assert content(store) == expected, store
 
 
 def test_second_signal_insists() -> None:
