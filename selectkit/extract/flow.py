@@ -25,8 +25,6 @@ from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Clock, Timings
 from selectkit.extract.writer import Writer
 
-FEATURES = ("cls", "patch_mean")
-
 Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
 Finish: TypeAlias = Callable[[int, Sequence[Loaded], Arrays], None]
 Tell: TypeAlias = Callable[[Sequence[Loaded]], None]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from time import perf_counter
 
 
@@ -18,11 +18,14 @@ class Timings:
         write: Waiting for an earlier shard to be written.
     """
 
-    images: int
-    seconds: float
-    decode: float
-    forward: float
-    write: float
+    images: int = 0
+    seconds: float = 0.0
+    decode: float = 0.0
+    forward: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: "Timings") -> "Timings":
+        return Timings(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def limit(self) -> str:
