@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -33,18 +33,19 @@ class Claims:
     """The unfinished shards of a view, and this process's claims on them."""
 
     def __init__(
-        self, store: FeatureStore, view: str, shards: Sequence[int], *, expiry: float = EXPIRY
+        self, store: FeatureStore, view: str, shards: Iterable[int], *, expiry: float = EXPIRY
     ) -> None:
         """Claim nothing yet.
 
         Args:
             store: The store, within `sharing`.
             view: Name of the view.
-            shards: The shards that this process has to see finished.
+            shards: The shards that this process has to see finished; asked for one by one.
             expiry: Seconds after which an untouched claim is void.
         """
         self._store, self._view, self._expiry = store, view, expiry
-        self._open = dict.fromkeys(shards)
+        self._new = iter(shards)
+        self._open: dict[int, None] = {}
         self._folder = store.path / "leases" / view
         self._me = _identity()
         self._held: dict[int, int] = {}  # shard: open file
@@ -81,7 +82,7 @@ class Claims:
         Yields:
             Shards to compute, each claimed when it is asked for.
         """
-        for shard in list(self._open):
+        for shard in self._asked():
             if shard not in self._held and not self._done(shard) and self._claim(shard):
                 if self._done(shard):  # its owner finished it a moment ago
                     self.release(shard)
@@ -89,7 +90,7 @@ class Claims:
                     yield shard
 
     def unfinished(self) -> set[int]:
-        """Return those of the shards that are not committed yet, whoever computes them."""
+        """Return those of the shards asked for that are not committed, whoever computes them."""
         return {shard for shard in list(self._open) if not self._done(shard)}
 
     def holds(self, shard: int) -> bool:
@@ -113,6 +114,13 @@ class Claims:
                 os.close(handle)
             if mine:
                 self._file(shard).unlink(missing_ok=True)
+
+    def _asked(self) -> Iterator[int]:
+        """Those that were asked for and others have, then new ones."""
+        yield from list(self._open)
+        for shard in self._new:
+            self._open[shard] = None
+            yield shard
 
     def _done(self, shard: int) -> bool:
         if shard in self._open and self._store.finished(self._view, shard):

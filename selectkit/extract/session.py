@@ -122,21 +122,30 @@ class Extraction:
         if error is None:
             tidy(self.store, self.settings.view)
 
-    def compute(self, shards: Iterable[int], tell: Tell, stop: StopRequest) -> Computed:
+    def compute(
+        self,
+        shards: Iterable[int],
+        tell: Tell,
+        stop: StopRequest,
+        finished: Callable[[int, Sequence[Loaded]], None] | None = None,
+    ) -> Computed:
         """Compute those of the shards that nobody else does, and wait for the others.
 
         Args:
-            shards: Their numbers; finished ones are passed over.
+            shards: Their numbers, asked for only as far as images are loaded ahead; finished ones
+                are passed over.
             tell: Called after every batch with its images.
             stop: When it is requested, the call ends after the current batch.
+            finished: Called after every commit, in another thread, with the shard and its images.
 
         Returns:
             What was done.
         """
-        mine = [shard for shard in shards if shard in self.todo]
+        mine: list[int] = []
+        asked = self._asked(shards, mine)
         done: dict[int, int] = {}
         timings, view = Timings(), self.settings.view
-        with Claims(self.store, view, mine) as claims:
+        with Claims(self.store, view, asked) as claims:
 
             def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
                 with self.store.writing_shard(shard):
@@ -146,6 +155,8 @@ class Extraction:
                         )
                         done[shard] = len(loaded)
                 claims.release(shard)
+                if finished is not None and shard in done:
+                    finished(shard, loaded)
 
             while True:
                 available = ((k, self.store.shard_rows(k)) for k in claims.available())
@@ -154,20 +165,31 @@ class Extraction:
                 if stop.requested or not left:
                     break
                 time.sleep(_PAUSE)  # others are computing the rest; some of them may die
+        left |= set(asked)
         rows = sum(done.values())
         there = sum(self.todo[k] for k in mine if k not in left)
         return Computed(rows, there - rows, frozenset(left), timings)
 
+    def _asked(self, shards: Iterable[int], mine: list[int]) -> Iterator[int]:
+        """Those that are to be done, noted in `mine`."""
+        for shard in shards:
+            if shard in self.todo:
+                mine.append(shard)
+                yield shard
+
     def failures(self) -> dict[str, int]:
         """Return the number of unusable images by reason, over all rows of the store."""
-        counts = Counter[str]()
-        for part in self.store.parts():
-            counts.update(part.statuses)
-        return {
-            s.removeprefix("failed:"): n
-            for s, n in sorted(counts.items())
-            if s.startswith("failed:")
-        }
+        return failures(self.store)
+
+
+def failures(store: FeatureStore) -> dict[str, int]:
+    """Return the number of unusable images by reason, over all rows of a store."""
+    counts = Counter[str]()
+    for part in store.parts():
+        counts.update(part.statuses)
+    return {
+        s.removeprefix("failed:"): n for s, n in sorted(counts.items()) if s.startswith("failed:")
+    }
 
 
 @contextmanager
