@@ -10,7 +10,9 @@
     ├── ArtifactError (ValueError)        a JSON or safetensors file that is not what it must be
     ├── BackboneError (RuntimeError)      a backbone that cannot be found, read or run
     ├── CalibrationError (ValueError)     data that do not identify a calibrator
-    └── RiskError (ValueError)            a risk target that makes no sense
+    ├── RiskError (ValueError)            a risk target that makes no sense
+    ├── RemoteError (RuntimeError)        an object store that cannot be reached, or refuses
+    └── MissingExtraError (ImportError)   an optional part that is not installed
 
 Each message says what is wrong, where, and what to do. An infeasible target is not an error: it is
 an answer (`selectkit.risk.Infeasible`).
@@ -51,3 +53,28 @@ class CalibrationError(SelectkitError, ValueError):
 
 class RiskError(SelectkitError, ValueError):
     """A risk target, a confidence level or a grid makes no sense."""
+
+
+class RemoteError(SelectkitError, RuntimeError):
+    """An object store as a whole cannot be used: no network, bucket or credentials.
+
+    It is no OSError, because that means one file: whoever goes on after a damaged or missing file
+    must not go on after this.
+    """
+
+
+class MissingExtraError(SelectkitError, ImportError):
+    """An optional part of selectkit is not installed."""
+
+    @classmethod
+    def of(cls, what: str, extra: str) -> "MissingExtraError":
+        """Return an error that says how to install it.
+
+        Args:
+            what: What needs it, as the subject of a sentence.
+            extra: Name of the extra.
+
+        Returns:
+            The error.
+        """
+        return cls(f'{what} needs an optional part: pip install "selectkit[{extra}]"')
