@@ -20,6 +20,7 @@ from selectkit.cli import (
     verify,
 )
 from selectkit.errors import SelectkitError
+from selectkit.threads import wait_passively
 
 app = typer.Typer(
     name="selectkit",
@@ -55,6 +56,7 @@ def main() -> None:
     Exit codes: 0 done; 1 the answer is "not certified" or "verification failed"; 2 bad input;
     130 interrupted, the same command goes on. Only a bug shows a traceback.
     """
+    wait_passively()
     try:
         app()
     except SelectkitError as error:

@@ -1,14 +1,10 @@
 """Images to features, the slow clock: sources, decoding, preprocessing, backbones, the engine.
 
-Importing this package imports neither torch nor Pillow. It sets two OpenMP variables, unless the
-user has set them: torch's idle threads otherwise spin, and with one busy neighbour a forward pass
-takes ten times as long. They work only if set before torch is first imported.
+Importing this package imports neither torch nor Pillow. It lets OpenMP threads sleep while they
+wait, unless the user has set them otherwise (see `selectkit.threads`): torch's idle threads
+otherwise spin, and with one busy neighbour a forward pass takes ten times as long. That works only
+before torch is first imported.
 """
-
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from selectkit.extract.backbones import ALIASES, Backbone, load_backbone
 from selectkit.extract.decode import DECODER_POLICY, UndecodableImageError, decode
@@ -17,6 +13,7 @@ from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source, open_source, reopen, require_readable
+from selectkit.threads import wait_passively
 from selectkit.verbs import also_a_verb
 
 __all__ = [
@@ -39,4 +36,5 @@ __all__ = [
     "require_readable",
 ]
 
+wait_passively()
 also_a_verb(__name__)

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from selectkit.errors import BackboneError
 from selectkit.extract.environment import REINSTALL, installed, torchvision_problem
+from selectkit.threads import cpu_quota, spinning, usable_cores
 
 LIBRARIES = ("transformers", "timm", "peft", "zarr", "safetensors")
 OLDEST = {"transformers": (4, 56), "timm": (1, 0, 20), "peft": (0, 17), "zarr": (3, 0)}
@@ -37,7 +38,7 @@ class Check:
 
 
 def diagnose() -> list[Check]:
-    """Look at Python, the libraries, the device and the OpenMP settings, and run a backbone.
+    """Look at Python, the libraries, device, cores and OpenMP settings, and run a backbone.
 
     A library that cannot be imported is a finding, not an exception.
 
@@ -46,7 +47,7 @@ def diagnose() -> list[Check]:
     """
     checks = [_python(), _torch(), _torchvision()]
     checks += [_library(name) for name in LIBRARIES]
-    checks += [_openmp(), _tiny()]
+    checks += [_cores(), _openmp(), _tiny()]
     return checks
 
 
@@ -98,18 +99,35 @@ def _library(name: str, load: Callable[[str], object] = import_module) -> Check:
     return Check(name, True, found)
 
 
+def _cores() -> Check:
+    """What extraction makes of the cores: decoders and forward pass share them."""
+    quota, usable = cpu_quota(), usable_cores()
+    detail = f"{usable} of {os.cpu_count()} usable"
+    if quota is not None:
+        detail += f", a quota allows {quota:g}"
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    detail += f"; OMP_NUM_THREADS={threads or 'unset'}"
+    if threads.isdecimal() and int(threads) > usable:
+        return Check(
+            "cores",
+            False,
+            f"{detail}: threads beyond the cores slow one another down",
+            f"export OMP_NUM_THREADS={usable}, or unset it",
+        )
+    return Check("cores", True, detail)
+
+
 def _openmp() -> Check:
-    policy = os.environ.get("OMP_WAIT_POLICY", "unset")
-    spin = os.environ.get("GOMP_SPINCOUNT", "unset")
-    ok = policy.upper() == "PASSIVE" or spin == "0"
-    detail = f"OMP_WAIT_POLICY={policy}, GOMP_SPINCOUNT={spin}"
-    if ok:
-        return Check("openmp", True, detail)
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    detail = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in names)
+    why = spinning()
+    if why is None:
+        return Check("openmp", True, f"{detail}: idle threads sleep")
     return Check(
         "openmp",
         False,
-        f"{detail}: idle threads spin, and with a busy neighbour a forward pass takes many times "
-        "as long",
+        f"{why}: idle threads spin, and with a busy neighbour a forward pass takes many times as "
+        "long",
         "export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0",
     )
 

@@ -11,6 +11,7 @@ from selectkit.extract.backbones.hub import download, read_config
 from selectkit.extract.backbones.precision import bfloat16_is_fast, reference, to_bfloat16
 from selectkit.extract.backbones.tokens import TokenBackbone
 from selectkit.extract.preprocess import Preprocessing
+from selectkit.threads import usable_cores
 
 TINY = Path(__file__).parent.parent / "tiny"
 TINY_PREPROCESSING = Preprocessing(32, "squash")
@@ -25,6 +26,9 @@ def load_backbone(
     flip: bool = False,
 ) -> TokenBackbone:
     """Load a frozen backbone, in eval mode.
+
+    If torch has more threads than this process may use cores (a container's quota does not show in
+    their number), it gets as many as there are cores.
 
     Args:
         spec: An alias ("tiny", "dinov3-s", ... see `ALIASES`), "timm:<id>", "hf:<org>/<name>",
@@ -121,6 +125,8 @@ def _device(device: str) -> str:
     require_working_torchvision()
     import torch
 
+    if torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in {"cpu", "cuda"}:

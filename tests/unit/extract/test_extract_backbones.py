@@ -501,6 +501,20 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path) -> None:
         load_backbone("tiny", device="tpu")
 
 
+def test_torch_gets_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from selectkit.extract.backbones import load
+
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    for cores in (8, 6, 3):
+        monkeypatch.setattr(load, "usable_cores", lambda cores=cores: cores)
+        load_backbone("tiny", device="cpu")
+    assert asked == [3]
+
+
 def test_cuda_without_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

@@ -27,6 +27,7 @@ def test_this_machine_is_healthy() -> None:
         "peft",
         "zarr",
         "safetensors",
+        "cores",
         "openmp",
         "backbone",
     ]
@@ -132,8 +133,21 @@ def test_spinning_threads_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     found = doctor._openmp()
     assert not found.ok
-    assert found.detail.startswith("OMP_WAIT_POLICY=active, GOMP_SPINCOUNT=unset: idle threads spi")
+    assert found.detail.startswith("OMP_WAIT_POLICY=active: idle threads spin, and with a busy nei")
     assert found.fix == "export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0"
+
+
+def test_more_threads_than_cores_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
+    monkeypatch.setattr(doctor, "cpu_quota", lambda: 2.5)
+    monkeypatch.setenv("OMP_NUM_THREADS", "16")
+    found = doctor._cores()
+    assert not found.ok
+    assert "2 of " in found.detail
+    assert "a quota allows 2.5; OMP_NUM_THREADS=16: threads beyond the cores" in found.detail
+    assert found.fix == "export OMP_NUM_THREADS=2, or unset it"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert doctor._cores().ok
 
 
 def test_public_version_has_no_build_tag(monkeypatch: pytest.MonkeyPatch) -> None:
