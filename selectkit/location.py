@@ -101,7 +101,7 @@ def location(place: "str | Path | Url") -> Location:
         )
     container, _, key = rest.partition("/")
     key = key.rstrip("/")
-    if not container or any(part in {"", ".", ".."} for part in key.split("/")) and key:
+    if not container or (any(part in {"", ".", ".."} for part in key.split("/")) and key):
         raise ConfigError(f"{place} names no place: write {scheme}://BUCKET/FOLDER.")
     return Url(_SCHEMES[scheme], container, key)
 
