@@ -1,17 +1,49 @@
-"""Heads: features in, logits out. Fitting an MLP needs torch; using any head needs numpy only."""
+"""Heads: features in, logits out. Training networks needs torch; using any head needs numpy."""
 
+from selectkit.heads.abstain import AbstainHead
+from selectkit.heads.fitting import Criterion, fit_many, negative_log_likelihood
 from selectkit.heads.head import Head, load
 from selectkit.heads.linear import STRENGTHS, LinearHead
-from selectkit.heads.mlp import MlpHead, negative_log_likelihood
-from selectkit.heads.training import Epoch, Recipe
+from selectkit.heads.mlp import MlpHead
+from selectkit.heads.three import ThreeHead
+from selectkit.heads.training import (
+    WORKING_SET,
+    CrossEntropy,
+    Epoch,
+    FeatureRows,
+    Focal,
+    Gamblers,
+    LazyRows,
+    Loss,
+    Recipe,
+    RowReader,
+    SelectiveNet,
+    SelfAdaptive,
+    Sharpness,
+)
 
 __all__ = [
     "STRENGTHS",
+    "WORKING_SET",
+    "AbstainHead",
+    "Criterion",
+    "CrossEntropy",
     "Epoch",
+    "FeatureRows",
+    "Focal",
+    "Gamblers",
     "Head",
+    "LazyRows",
     "LinearHead",
+    "Loss",
     "MlpHead",
     "Recipe",
+    "RowReader",
+    "SelectiveNet",
+    "SelfAdaptive",
+    "Sharpness",
+    "ThreeHead",
+    "fit_many",
     "load",
     "negative_log_likelihood",
 ]

@@ -6,9 +6,11 @@ from typing import Any, ClassVar, Protocol
 from selectkit.arrays import ArrayLike
 from selectkit.artifact import Tensors
 from selectkit.errors import ArtifactError
+from selectkit.heads.abstain import AbstainHead
 from selectkit.heads.linear import LinearHead
 from selectkit.heads.mlp import MlpHead
 from selectkit.heads.rows import Float64s
+from selectkit.heads.three import ThreeHead
 
 
 class Head(Protocol):
@@ -25,7 +27,19 @@ class Head(Protocol):
         ...
 
 
-def load(document: Mapping[str, Any], tensors: Tensors) -> LinearHead | MlpHead:
+class _Kind(Protocol):
+    kind: ClassVar[str]
+
+    @classmethod
+    def from_artifact(cls, document: Mapping[str, Any], tensors: Tensors) -> Head:
+        """Rebuild a head."""
+        ...
+
+
+_KINDS: tuple[type[_Kind], ...] = (LinearHead, MlpHead, ThreeHead, AbstainHead)
+
+
+def load(document: Mapping[str, Any], tensors: Tensors) -> Head:
     """Rebuild the head that a document describes.
 
     Args:
@@ -38,9 +52,10 @@ def load(document: Mapping[str, Any], tensors: Tensors) -> LinearHead | MlpHead:
     Raises:
         ArtifactError: If the type is unknown, or a field or a tensor is missing or wrong.
     """
-    kind = document.get("type")
-    if kind == LinearHead.kind:
-        return LinearHead.from_artifact(document, tensors)
-    if kind == MlpHead.kind:
-        return MlpHead.from_artifact(document, tensors)
-    raise ArtifactError(f"head type {kind!r} is unknown to this release; known: linear, mlp.")
+    for head in _KINDS:
+        if document.get("type") == head.kind:
+            return head.from_artifact(document, tensors)
+    known = ", ".join(head.kind for head in _KINDS)
+    raise ArtifactError(
+        f"head type {document.get('type')!r} is unknown to this release; known: {known}."
+    )

@@ -13,7 +13,7 @@ from selectkit.arrays import log_softmax
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import FitConfig, RunConfig
 from selectkit.errors import ConfigError, DataError
-from selectkit.heads import Epoch, Head, LinearHead, MlpHead
+from selectkit.heads import Epoch, Head, LinearHead, MlpHead, Recipe
 from selectkit.pipeline.criteria import criterion
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import RunDirectory, image_keys, logits_of, recode
@@ -205,14 +205,16 @@ def _fit_head(
         train.y,
         select=held_out,
         n_classes=len(train.classes),
-        hidden=config.hidden,
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        batch_size=config.batch_size,
-        class_weights=config.class_weights,
+        recipe=Recipe(
+            hidden=config.hidden,
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            batch_size=config.batch_size,
+            class_weights=config.class_weights,
+            seed=config.seed,
+        ),
         criterion=criterion(config.select_by, positive),
-        seed=config.seed,
         on_epoch=on_epoch,
     )
 

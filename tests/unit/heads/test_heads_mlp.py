@@ -1,10 +1,8 @@
 """The MLP head: torch and numpy agree, training is repeatable, the best epoch is kept."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import pairwise
-from math import cos, nan, pi
-from typing import Any, Literal
+from math import nan
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +11,9 @@ import torch
 
 from selectkit import heads
 from selectkit.arrays import softmax
-from selectkit.errors import ArtifactError, ConfigError, DataError
-from selectkit.heads import Epoch, MlpHead, Recipe, negative_log_likelihood
-from selectkit.heads.mlp import gelu
-from selectkit.heads.training import average_decay, learning_rate_at
+from selectkit.errors import ArtifactError, DataError
+from selectkit.heads import Epoch, LinearHead, MlpHead, Recipe, negative_log_likelihood
+from selectkit.heads.network import gelu
 
 Data = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
@@ -28,32 +25,41 @@ def _xor(n: int = 400, seed: int = 0) -> Data:
 
 
 def _fit(epochs: int = 3, *, seed: int = 0, patience: int = 10) -> MlpHead:
-    return MlpHead.fit(
-        *_xor(), select=_xor(seed=1), n_classes=2, hidden=16, epochs=epochs, batch_size=64,
-        seed=seed, patience=patience,
-    )  # fmt: skip
+    recipe = Recipe(hidden=16, epochs=epochs, batch_size=64, seed=seed, patience=patience)
+    return MlpHead.fit(*_xor(), select=_xor(seed=1), n_classes=2, recipe=recipe)
 
 
 def test_it_learns_what_no_linear_head_can() -> None:
-    x, y = _xor(1000)
-    head = MlpHead.fit(
-        x, y, select=_xor(seed=1), n_classes=2, hidden=32, epochs=40, batch_size=50,
-        learning_rate=1e-2,
-    )  # fmt: skip
+    recipe = Recipe(hidden=32, epochs=40, batch_size=50, learning_rate=1e-2)
+    head = MlpHead.fit(*_xor(1000), select=_xor(seed=1), n_classes=2, recipe=recipe)
     test_x, test_y = _xor(seed=2)
     assert (head.logits(test_x).argmax(axis=1) == test_y).mean() > 0.95
     assert head.history[-1].train_loss < head.history[0].train_loss / 3
 
 
-def test_numpy_logits_equal_those_of_torch() -> None:
-    head = _fit()
-    x = np.random.default_rng(3).normal(size=(130, 2)) * 3
-    inputs = torch.from_numpy(((x - head.mean) / head.scale).astype(np.float32))
-    inner = torch.nn.functional.gelu(
-        inputs @ torch.from_numpy(head.weights1).float() + torch.from_numpy(head.bias1).float()
+def test_without_a_hidden_layer_it_is_softmax_regression() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 3))
+    y = (rng.random(4000) < 1 / (1 + np.exp(-(x @ [1.0, -2.0, 0.0] + 0.5)))).astype(np.int64)
+    recipe = Recipe(
+        hidden=None, epochs=30, batch_size=100, learning_rate=1e-2, weight_decay=0.0, patience=30
     )
-    outer = inner @ torch.from_numpy(head.weights2).float() + torch.from_numpy(head.bias2).float()
-    np.testing.assert_allclose(head.logits(x), outer.numpy(), atol=1e-5)
+    head = MlpHead.fit(x, y, select=(x, y), n_classes=2, recipe=recipe)
+    exact = LinearHead.fit(x, y, select=(x, y), n_classes=2, strengths=[1e-6])
+    assert len(head.network.layers) == 1
+    reached = negative_log_likelihood(head.logits(x), y)
+    assert reached == pytest.approx(negative_log_likelihood(exact.logits(x), y), abs=1e-3)
+
+
+def test_numpy_logits_equal_those_of_torch() -> None:
+    network = _fit().network
+    x = np.random.default_rng(3).normal(size=(130, 2)) * 3
+    z = torch.from_numpy(((x - network.mean) / network.scale).astype(np.float32))
+    (w1, b1), (w2, b2) = (
+        (torch.from_numpy(w).float(), torch.from_numpy(b).float()) for w, b in network.layers
+    )
+    expected = torch.nn.functional.gelu(z @ w1 + b1) @ w2 + b2
+    np.testing.assert_allclose(_fit().logits(x), expected.numpy(), atol=1e-5)
 
 
 def test_gelu_is_the_exact_one() -> None:
@@ -71,9 +77,11 @@ def test_each_row_is_answered_the_same_alone_or_in_company() -> None:
 
 def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     a, b, other = _fit(), _fit(), _fit(seed=1)
-    np.testing.assert_array_equal(a.weights1, b.weights1)
+    for one, two in zip(a.network.layers, b.network.layers, strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
+        np.testing.assert_array_equal(one[1], two[1])
     assert a.history == b.history
-    assert not np.array_equal(a.weights1, other.weights1)
+    assert not np.array_equal(a.network.layers[0][0], other.network.layers[0][0])
 
 
 def test_the_global_random_state_and_threads_are_left_alone() -> None:
@@ -94,8 +102,8 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training() -> None:
 
     x, y = _xor()
     head = MlpHead.fit(
-        x, y, select=(x, y), n_classes=2, hidden=8, epochs=20, patience=3, criterion=scripted,
-        on_epoch=told.append,
+        x, y, select=(x, y), n_classes=2, recipe=Recipe(hidden=8, epochs=20, patience=3),
+        criterion=scripted, on_epoch=told.append,
     )  # fmt: skip
     assert [epoch.criterion for epoch in head.history] == [3.0, 1.0, 2.0, 1.0, 2.0]
     assert told == list(head.history)
@@ -117,22 +125,24 @@ def test_a_criterion_that_is_not_finite_never_wins() -> None:
         return next(values)
 
     x, y = _xor()
-    head = MlpHead.fit(x, y, select=(x, y), n_classes=2, hidden=4, epochs=4, criterion=scripted)
+    head = MlpHead.fit(
+        x, y, select=(x, y), n_classes=2, recipe=Recipe(hidden=4, epochs=4), criterion=scripted
+    )
     assert [epoch.criterion for epoch in head.history] == [None, 5.0, None, None]
     with pytest.raises(DataError, match="the criterion was never finite on the select rows in 2"):
         MlpHead.fit(
-            x, y, select=(x, y), n_classes=2, hidden=4, epochs=2, criterion=lambda z, y: nan
-        )
+            x, y, select=(x, y), n_classes=2, recipe=Recipe(hidden=4, epochs=2),
+            criterion=lambda z, y: nan,
+        )  # fmt: skip
 
 
 def test_a_loss_that_explodes_is_refused_with_its_place() -> None:
+    recipe = Recipe(hidden=8, epochs=5, learning_rate=1e30, batch_size=100)
     with pytest.raises(DataError) as error:
-        MlpHead.fit(
-            *_xor(), select=_xor(), n_classes=2, hidden=8, epochs=5, learning_rate=1e30,
-            batch_size=100,
-        )  # fmt: skip
+        MlpHead.fit(*_xor(), select=_xor(), n_classes=2, recipe=recipe)
     assert str(error.value) == (
-        "the training loss became nan in epoch 1, step 2; lower the learning rate (1e+30)."
+        "the training loss became nan in epoch 1, batch 2 (step 2); "
+        "lower the learning rate (1e+30)."
     )
 
 
@@ -146,10 +156,10 @@ def _mean_rare(class_weights: Literal["balanced"] | None) -> float:
     rng = np.random.default_rng(0)
     y = (rng.random(1000) < 0.05).astype(np.int64)
     x = rng.normal(size=(1000, 1)) + y[:, np.newaxis]
-    head = MlpHead.fit(
-        x, y, select=(x, y), n_classes=2, hidden=8, epochs=15, batch_size=50, learning_rate=1e-2,
-        class_weights=class_weights, criterion=_last_epoch(),
-    )  # fmt: skip
+    recipe = Recipe(
+        hidden=8, epochs=15, batch_size=50, learning_rate=1e-2, class_weights=class_weights
+    )
+    head = MlpHead.fit(x, y, select=(x, y), n_classes=2, recipe=recipe, criterion=_last_epoch())
     return float(softmax(head.logits(x))[:, 1].mean())
 
 
@@ -160,71 +170,38 @@ def test_balanced_weights_lift_the_rare_class() -> None:
 
 def test_a_class_without_rows_is_all_but_impossible_and_finite() -> None:
     x, y = _xor()
-    head = MlpHead.fit(x, 2 * y, select=(x, 2 * y), n_classes=4, hidden=8, epochs=2)
+    recipe = Recipe(hidden=8, epochs=2)
+    head = MlpHead.fit(x, 2 * y, select=(x, 2 * y), n_classes=4, recipe=recipe)
     z = head.logits(x)
     assert z[:, [0, 2]].max(axis=1).min() >= 0
     assert softmax(z)[:, [1, 3]].max() < 2e-22
     np.testing.assert_array_equal(
         z[:, [0, 2]],
-        MlpHead.fit(x, y, select=(x, y), n_classes=2, hidden=8, epochs=2).logits(x),
+        MlpHead.fit(x, y, select=(x, y), n_classes=2, recipe=recipe).logits(x),
     )
 
 
 def test_a_batch_larger_than_the_data_is_one_step_per_epoch() -> None:
     x, y = _xor(20)
-    head = MlpHead.fit(x, y, select=(x, y), n_classes=2, hidden=4, epochs=1, batch_size=512)
+    head = MlpHead.fit(
+        x, y, select=(x, y), n_classes=2, recipe=Recipe(hidden=4, epochs=1, batch_size=512)
+    )
     assert head.history[0].learning_rate == 1e-3
 
 
 def _trained_on_nothing(weight_decay: float) -> MlpHead:
     x, y = np.zeros((40, 2)), np.array([0, 1] * 20)
-    return MlpHead.fit(
-        x, y, select=(x, y), n_classes=2, hidden=4, epochs=30, batch_size=10, learning_rate=1e-2,
-        weight_decay=weight_decay, criterion=_last_epoch(),
-    )  # fmt: skip
+    recipe = Recipe(
+        hidden=4, epochs=30, batch_size=10, learning_rate=1e-2, weight_decay=weight_decay
+    )
+    return MlpHead.fit(x, y, select=(x, y), n_classes=2, recipe=recipe, criterion=_last_epoch())
 
 
 def test_weight_decay_shrinks_weights_but_not_biases() -> None:
     free, decayed = _trained_on_nothing(0.0), _trained_on_nothing(10.0)
-    assert np.abs(decayed.weights1).max() < 0.01 * np.abs(free.weights1).max()
-    assert np.abs(decayed.bias1).max() > 0.5 * np.abs(free.bias1).max()
-
-
-def test_the_schedule_starts_peaks_and_ends_where_it_should() -> None:
-    rates = [learning_rate_at(step, 100, 2.0) for step in range(100)]
-    np.testing.assert_allclose(rates[:6], [0.4, 0.8, 1.2, 1.6, 2.0, 2.0])
-    assert rates[-1] == pytest.approx(1 + cos(pi * 94 / 95))
-    assert all(a > b for a, b in pairwise(rates[5:]))
-    assert learning_rate_at(0, 1, 2.0) == 2.0
-    assert [learning_rate_at(step, 2, 2.0) for step in range(2)] == [2.0, 2.0]
-
-
-def test_the_average_warms_up_to_a_tenth_of_the_training() -> None:
-    assert [average_decay(step, 5) for step in range(5)] == [0.0] * 5
-    assert average_decay(0, 1000) == 0.1
-    assert average_decay(999, 1000) == 0.99
-    assert average_decay(10**7, 10**7) == 0.9999
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"hidden": 0}, "hidden must be at least 1, got 0"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"patience": 0}, "patience must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        ({"weight_decay": -1.0}, "weight_decay must not be negative, got -1.0"),
-        ({"class_weights": "heavy"}, "class_weights must be 'balanced' or None, got 'heavy'"),
-    ],
-)
-def test_settings_out_of_range_are_refused(setting: dict[str, Any], message: str) -> None:
-    usable = Recipe(
-        hidden=8, epochs=1, learning_rate=0.1, weight_decay=0.0, batch_size=8, patience=1,
-        class_weights=None, seed=0,
-    )  # fmt: skip
-    with pytest.raises(ConfigError, match=message):
-        replace(usable, **setting)
+    (free_w, free_b), (decayed_w, decayed_b) = free.network.layers[0], decayed.network.layers[0]
+    assert np.abs(decayed_w).max() < 0.01 * np.abs(free_w).max()
+    assert np.abs(decayed_b).max() > 0.5 * np.abs(free_b).max()
 
 
 def test_an_artifact_comes_back_exactly_and_damage_is_refused() -> None:
@@ -241,3 +218,17 @@ def test_an_artifact_comes_back_exactly_and_damage_is_refused() -> None:
     damaged = {**document["training"], "history": [{"epoch": 1}]}
     with pytest.raises(ArtifactError, match="document of the mlp head is malformed"):
         heads.load({**document, "training": damaged}, tensors)
+
+
+def test_an_artifact_of_the_first_release_is_read() -> None:
+    document, tensors = _fit().to_artifact()
+    first = {
+        "hidden": 16, "epochs": 3, "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64,
+        "patience": 10, "class_weights": None, "seed": 0, "n_train": 400,
+        "history": [{"epoch": 1, "train_loss": 0.7, "criterion": 0.7, "learning_rate": 1e-3}],
+    }  # fmt: skip
+    back = heads.load({**document, "training": first}, tensors)
+    assert isinstance(back, MlpHead)
+    np.testing.assert_array_equal(back.logits(_xor()[0]), _fit().logits(_xor()[0]))
+    assert back.recipe == Recipe(hidden=16, epochs=3, batch_size=64)
+    assert back.history == (Epoch(1, 0.7, 0.7, 1e-3),)

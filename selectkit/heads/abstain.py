@@ -1,0 +1,204 @@
+"""A classifier with one output more than classes: the probability of abstaining.
+
+Trained with torch (`selectkit.heads.fitting`) as a gambler or by self-adaptive training, used
+without it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from selectkit.arrays import ArrayLike, Ints
+from selectkit.artifact import Tensors
+from selectkit.heads.artifacts import document_of, reading
+from selectkit.heads.fitting import (
+    Assembly,
+    Criterion,
+    fit_many,
+    negative_log_likelihood,
+    only,
+    read_training,
+    spread_logits,
+    training_fields,
+    unnumbered,
+)
+from selectkit.heads.network import Layer, Network
+from selectkit.heads.rows import Float64s, all_classes
+from selectkit.heads.training.abstaining import Gamblers, SelfAdaptive
+from selectkit.heads.training.batches import WORKING_SET
+from selectkit.heads.training.recipe import Epoch, Recipe
+from selectkit.heads.training.source import FeatureRows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AbstainHead:
+    """K class logits and the logit of abstaining on a trunk D -> hidden (GELU), or linear.
+
+    N rows, D features, K classes.
+
+    Attributes:
+        network: Standardisation, trunk, and a last layer of K + 1 outputs, abstaining last;
+            float64 with values that float32 can hold.
+        recipe: The settings it was trained with.
+        history: One entry per epoch.
+        n_train: Labelled training rows.
+    """
+
+    kind: ClassVar[str] = "abstain"
+    losses: ClassVar[tuple[type, ...]] = (SelfAdaptive, Gamblers)
+    network: Network
+    recipe: Recipe
+    history: tuple[Epoch, ...]
+    n_train: int
+
+    @classmethod
+    def fit(
+        cls,
+        features: FeatureRows,
+        labels: ArrayLike,
+        *,
+        select: tuple[FeatureRows, ArrayLike],
+        n_classes: int,
+        recipe: Recipe = Recipe(loss=SelfAdaptive()),  # noqa: B008 # frozen
+        criterion: Criterion = negative_log_likelihood,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        checkpoint: Path | None = None,
+        device: str = "cpu",
+        working_set: int = WORKING_SET,
+    ) -> Self:
+        """Train one head; `fit_many` says what every argument means and trains several at once.
+
+        Args:
+            features: Shape (N, D), finite; arrays, memory-mapped arrays, lazily read rows.
+            labels: Shape (N,), codes in [0, K); -1 (unlabelled) rows are left out.
+            select: Features and labels for early stopping.
+            n_classes: K; at least 2 of them must occur in `labels`.
+            recipe: The settings; its loss is `SelfAdaptive` or `Gamblers`.
+            criterion: Maps logits (M, K), labels (M,) and gate logits (M,) of `select` to a
+                number, lower is better.
+            on_epoch: Called with each finished `Epoch`.
+            checkpoint: File that an interrupted training goes on from.
+            device: "cpu" or a CUDA device.
+            working_set: Bytes of features to keep in memory.
+
+        Returns:
+            The fitted head.
+
+        Raises:
+            DataError: If an array is wrong, no row is labelled, only one class occurs, the loss
+                stops being finite, or the criterion is never finite.
+            ConfigError: If the recipe is not one for this head.
+            ArtifactError: If the checkpoint is damaged or belongs to another fit.
+        """
+        fitted = fit_many(
+            cls, features, labels, select=select, n_classes=n_classes, recipes=[recipe],
+            criterion=criterion, on_epoch=unnumbered(on_epoch), checkpoint=checkpoint,
+            device=device, working_set=working_set,
+        )  # fmt: skip
+        return only(fitted)
+
+    def logits(self, features: ArrayLike) -> Float64s:
+        """Return the logits of rows, without torch; each row's answer is independent of the others.
+
+        Args:
+            features: Shape (N, D), finite, any real dtype.
+
+        Returns:
+            Shape (N, K), float64.
+
+        Raises:
+            DataError: If the shape is wrong or an entry is not finite.
+        """
+        return self.outputs(features)[0]
+
+    def gate_logits(self, features: ArrayLike) -> Float64s:
+        """Return log((1 - p) / p) for the probability p of abstaining; higher = accept first.
+
+        Args:
+            features: Shape (N, D), finite, any real dtype.
+
+        Returns:
+            Shape (N,), float64; their sigmoid is 1 - p.
+
+        Raises:
+            DataError: If the shape is wrong or an entry is not finite.
+        """
+        return self.outputs(features)[1]
+
+    def outputs(self, features: ArrayLike) -> tuple[Float64s, Float64s]:
+        """Return logits (N, K) and gate logits (N,) in one pass.
+
+        Args:
+            features: Shape (N, D), finite, any real dtype.
+
+        Returns:
+            Both, float64.
+
+        Raises:
+            DataError: If the shape is wrong or an entry is not finite.
+        """
+        return _parts(self.network.outputs(features))
+
+    def to_artifact(self) -> tuple[dict[str, Any], dict[str, Float64s]]:
+        """Return the document fields that belong to the head, and its tensors."""
+        training = training_fields(self.recipe, self.history, self.n_train)
+        d, k = len(self.network.mean), self.network.n_outputs - 1
+        return document_of(self.kind, d, k, training), self.network.to_tensors()
+
+    @classmethod
+    def from_artifact(cls, document: Mapping[str, Any], tensors: Tensors) -> Self:
+        """Rebuild a head from what `to_artifact` returned.
+
+        Args:
+            document: The JSON fields; others than the head's own are ignored.
+            tensors: The arrays by name.
+
+        Returns:
+            A head whose logits equal the original's exactly.
+
+        Raises:
+            ArtifactError: If a field or a tensor is missing or of the wrong shape.
+        """
+        with reading(cls.kind):
+            recipe, history, n_train = read_training(document["training"])
+            hidden = [] if recipe.hidden is None else [recipe.hidden]
+            sizes = [document["n_features"], *hidden, document["n_classes"] + 1]
+            network = Network.from_tensors(tensors, sizes, cls.kind)
+            return cls(network, recipe, history, n_train)
+
+    @staticmethod
+    def outputs_for(n_classes: int) -> int:
+        """Return K + 1."""
+        return n_classes + 1
+
+    @staticmethod
+    def judged(outputs: Float64s, present: Ints, n_classes: int) -> tuple[Float64s, ...]:
+        """Return the logits of all classes and the gate logits."""
+        logits, gate = _parts(outputs)
+        return spread_logits(logits, present, n_classes), gate
+
+    @classmethod
+    def assembled(cls, assembly: Assembly) -> Self:
+        """Return the head with outputs for all classes."""
+
+        def spread(layer: Layer) -> Layer:
+            weights, bias = layer
+            # all_classes subtracts what the class logits share; abstaining keeps its distance
+            abstain = weights[:, -1] - weights[:, :-1].mean(axis=1)
+            level = bias[-1] - bias[:-1].mean()
+            classes = all_classes(weights[:, :-1], bias[:-1], assembly.present, assembly.n_classes)
+            return np.column_stack([classes[0], abstain]), np.append(classes[1], level)
+
+        network = assembly.with_last_layer(spread)
+        return cls(network, assembly.recipe, assembly.history, assembly.n_train)
+
+
+def _parts(outputs: Float64s) -> tuple[Float64s, Float64s]:
+    """Class logits, and the log odds of not abstaining."""
+    classes = outputs[:, :-1]
+    top = classes.max(axis=1)
+    together = top + np.log(np.exp(classes - top[:, np.newaxis]).sum(axis=1))
+    return classes, together - outputs[:, -1]

@@ -1,0 +1,382 @@
+"""Fitting trained heads: check the data once, train all configurations over them, assemble heads.
+
+Configurations whose recipes differ only in numbers (seeds, learning rates, weight decays, numeric
+settings of one loss, patience, clipping) are trained together over one pass of the batches; others
+follow one another over the same standardised rows. Alone or together a configuration gets the same
+weights, up to the rounding of matrix products (1e-5 of the outputs in float32).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import ArrayLike, Ints, log_softmax
+from selectkit.artifact import content_hash
+from selectkit.errors import ConfigError, DataError
+from selectkit.heads.network import Layer, Network
+from selectkit.heads.rows import ABSENT_LOGIT, Float64s, present_classes
+from selectkit.heads.training.batches import (
+    WORKING_SET,
+    HeldOut,
+    Scaling,
+    batches,
+    steps_per_epoch,
+)
+from selectkit.heads.training.recipe import Epoch, Recipe
+from selectkit.heads.training.source import FeatureRows, Source, checked_moments, labelled
+
+if TYPE_CHECKING:
+    from selectkit.heads.training.loop import OnEpoch, Trained
+
+Criterion = Callable[..., float]
+"""Maps logits (M, K), labels (M,) and, for heads that have a gate, gate logits (M,) of the select
+rows to a number; lower is better, and what is not finite never wins."""
+
+
+def negative_log_likelihood(
+    logits: Float64s, labels: Ints, gate_logits: Float64s | None = None
+) -> float:
+    """Mean negative log-likelihood in nats, the default criterion of early stopping.
+
+    Args:
+        logits: Shape (N, K).
+        labels: Shape (N,), codes in [0, K).
+        gate_logits: Not looked at.
+
+    Returns:
+        The mean over the rows; lower is better.
+    """
+    return float(-log_softmax(logits)[np.arange(len(logits)), labels].mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What a trained head is made of.
+
+    Attributes:
+        network: Its outputs for the classes present in training.
+        present: Codes of these P classes, (P,).
+        n_classes: K.
+        recipe: The settings.
+        history: One entry per epoch.
+        n_train: Labelled training rows.
+    """
+
+    network: Network
+    present: npt.NDArray[np.int64]
+    n_classes: int
+    recipe: Recipe
+    history: tuple[Epoch, ...]
+    n_train: int
+
+    def with_last_layer(self, spread: Callable[[Layer], Layer]) -> Network:
+        """Return the network with its last layer changed."""
+        layers = (*self.network.layers[:-1], spread(self.network.layers[-1]))
+        return replace(self.network, layers=layers)
+
+
+class TrainedHead(Protocol):
+    """What a head says of itself so that `fit_many` can fit it."""
+
+    kind: ClassVar[str]
+    losses: ClassVar[tuple[type, ...]]
+
+    @staticmethod
+    def outputs_for(n_classes: int) -> int:
+        """Return the number of network outputs for so many classes."""
+        ...
+
+    @staticmethod
+    def judged(outputs: Float64s, present: Ints, n_classes: int) -> tuple[Float64s, ...]:
+        """Return logits (N, K), and gate logits (N,) if it has a gate, of network outputs."""
+        ...
+
+    @classmethod
+    def assembled(cls, assembly: Assembly) -> Self:
+        """Return the finished head."""
+        ...
+
+
+H = TypeVar("H", bound=TrainedHead)
+
+
+def fit_many(
+    head: type[H],
+    features: FeatureRows,
+    labels: ArrayLike,
+    *,
+    select: tuple[FeatureRows, ArrayLike],
+    n_classes: int,
+    recipes: Sequence[Recipe],
+    criterion: Criterion = negative_log_likelihood,
+    on_epoch: "OnEpoch | None" = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    working_set: int = WORKING_SET,
+) -> list[H | DataError]:
+    """Train one head per recipe.
+
+    After each epoch the averaged weights of each configuration are judged on `select`; its best are
+    kept, and it stops after `patience` epochs without a better value. torch's global random state
+    is neither read nor changed. Weights, order of rows and all else follow from the arguments: on
+    one machine and the CPU, equal arguments give equal heads, interrupted or not.
+
+    A class without training rows keeps a logit of -50, which no other logit of the row can be far
+    below: the largest is at least zero. Rows of `select` in such a class are left out.
+
+    Args:
+        head: Class of the heads, for instance `ThreeHead`.
+        features: Shape (N, D), finite: an array, a memory-mapped array, or anything with shape,
+            dtype and rows by slice and by number (`LazyRows`, a stored array).
+        labels: Shape (N,), codes in [0, K); -1 (unlabelled) rows are left out.
+        select: Features and labels for early stopping.
+        n_classes: K; at least 2 of them must occur in `labels`.
+        recipes: One per head.
+        criterion: What early stopping and the choice of the epoch go by.
+        on_epoch: Called with (number of the recipe, finished `Epoch`).
+        checkpoint: File to write after every epoch. If it exists, training goes on from it; it is
+            removed at the end.
+        device: "cpu" or a CUDA device.
+        working_set: Bytes of features to keep in memory; larger features are streamed.
+
+    Returns:
+        For each recipe its head, or the `DataError` that says why there is none: a loss that
+        stopped being finite, or a criterion that never was.
+
+    Raises:
+        DataError: If an array is wrong, no row is labelled, or only one class occurs.
+        ConfigError: If a recipe is not one for this head, or the device cannot be used.
+        ArtifactError: If the checkpoint is damaged or belongs to another fit.
+    """
+    for recipe in recipes:
+        _check_recipe(head, recipe)
+    _check_device(device)
+    data = _Data.of(features, labels, select, n_classes)
+    heads: dict[int, H | DataError] = {}
+    files = []
+    kept: dict[Any, Any] = {}
+    for group, members in enumerate(_groups(recipes)):
+        path = None if checkpoint is None else _part(checkpoint, group)
+        files.append(path)
+        outcomes = _train_group(
+            data, head, [recipes[i] for i in members], criterion,
+            on_epoch=None if on_epoch is None else _renumbered(on_epoch, members),
+            checkpoint=path, device=device, working_set=working_set, kept=kept,
+        )  # fmt: skip
+        for i, outcome in zip(members, outcomes, strict=True):
+            heads[i] = _assembled(head, data, recipes[i], outcome)
+    for path in files:
+        if path is not None:
+            path.unlink(missing_ok=True)
+    return [heads[i] for i in range(len(recipes))]
+
+
+def only(fitted: list[H | DataError]) -> H:
+    """Return the head of a fit of one recipe, or raise why there is none."""
+    (head,) = fitted
+    if isinstance(head, DataError):
+        raise head
+    return head
+
+
+def unnumbered(on_epoch: Callable[[Epoch], None] | None) -> "OnEpoch | None":
+    """Return a callback of `fit_many` that drops the number of the recipe."""
+    return None if on_epoch is None else lambda _, epoch: on_epoch(epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Checked rows of train and select, and what standardises them."""
+
+    train: Source
+    labels: npt.NDArray[np.int64]
+    select: Source
+    select_labels: npt.NDArray[np.int64]
+    present: npt.NDArray[np.int64]
+    n_classes: int
+    scaling: Scaling
+    fingerprint: str
+
+    @classmethod
+    def of(
+        cls,
+        features: FeatureRows,
+        labels: ArrayLike,
+        select: tuple[FeatureRows, ArrayLike],
+        n_classes: int,
+    ) -> Self:
+        x, y = labelled(features, labels, n_classes, "train")
+        present = present_classes(y)
+        x_select, y_select = labelled(*select, n_classes, "select")
+        if x_select.n_features != x.n_features:
+            raise DataError(
+                f"select features have {x_select.n_features} columns but train has {x.n_features}."
+            )
+        seen = np.isin(y_select, present)
+        if not seen.any():
+            raise DataError(
+                f"select holds none of the classes in train ({', '.join(map(str, present))}); "
+                "split again, or add labels."
+            )
+        if not seen.all():
+            x_select, y_select = x_select.chosen(np.flatnonzero(seen)), y_select[seen]
+        mean, scale = checked_moments(x)
+        seen_moments = checked_moments(x_select)
+        print_of = _hash([mean, scale, y, *seen_moments, y_select])
+        return cls(x, y, x_select, y_select, present, n_classes, Scaling(mean, scale), print_of)
+
+
+def _train_group(
+    data: _Data,
+    head: type[TrainedHead],
+    recipes: list[Recipe],
+    criterion: Criterion,
+    *,
+    on_epoch: "OnEpoch | None",
+    checkpoint: Path | None,
+    device: str,
+    working_set: int,
+    kept: dict[Any, Any],
+) -> "list[Trained | DataError]":
+    import torch
+
+    from selectkit.heads.training.loop import train
+    from selectkit.heads.training.network import training_dtype
+    from selectkit.heads.training.run import Problem
+
+    first = recipes[0]
+    dtype = training_dtype(first.precision, data.train.n_features, first.hidden, device)
+    steps = steps_per_epoch(data.train.n_rows, first.batch_size)
+    if first.sharpness is not None and steps < 2:
+        _refuse_full_batch(first, data.train.n_rows)
+    problem = Problem(
+        batches=batches(
+            data.train, data.scaling, batch_size=first.batch_size, order_seed=first.order_seed,
+            dtype=dtype, device=device, working_set=working_set, kept=kept,
+        ),
+        labels=torch.from_numpy(np.searchsorted(data.present, data.labels)).to(device),
+        held_out=HeldOut.of(data.select, data.scaling, device, working_set),
+        n_inputs=data.train.n_features,
+        n_outputs=head.outputs_for(len(data.present)),
+        n_steps=steps,
+        device=device,
+    )  # fmt: skip
+
+    def judge(_: int, outputs: npt.NDArray[np.float32]) -> float:
+        logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
+        return criterion(logits, data.select_labels, *gate)
+
+    print_of = content_hash({
+        "kind": head.kind,
+        "data": data.fingerprint,
+        "recipes": [recipe.to_dict() for recipe in recipes],
+        "working_set": working_set,
+        "device": device,
+        "torch": torch.__version__,
+    })
+    return train(
+        problem, recipes, judge,
+        on_epoch=on_epoch, checkpoint_path=checkpoint, fingerprint=print_of,
+    )  # fmt: skip
+
+
+def _assembled(
+    head: type[H], data: _Data, recipe: Recipe, outcome: "Trained | DataError"
+) -> H | DataError:
+    if isinstance(outcome, DataError):
+        return outcome
+    arrays = [w.astype(np.float64) for w in outcome.weights]
+    layers = tuple(zip(arrays[::2], arrays[1::2], strict=True))
+    network = Network(data.scaling.mean, data.scaling.scale, layers)
+    return head.assembled(
+        Assembly(network, data.present, data.n_classes, recipe, outcome.history, data.train.n_rows)
+    )
+
+
+def _groups(recipes: Sequence[Recipe]) -> list[list[int]]:
+    """Numbers of the recipes of equal structure, in order of their first."""
+    groups: dict[Recipe, list[int]] = {}
+    for i, recipe in enumerate(recipes):
+        groups.setdefault(recipe.structure(), []).append(i)
+    return list(groups.values())
+
+
+def _renumbered(on_epoch: "OnEpoch", members: list[int]) -> "OnEpoch":
+    return lambda j, epoch: on_epoch(members[j], epoch)
+
+
+def _part(path: Path, group: int) -> Path:
+    return path if group == 0 else path.with_name(f"{path.stem}.{group}{path.suffix}")
+
+
+def _check_recipe(head: type[TrainedHead], recipe: Recipe) -> None:
+    if not isinstance(recipe.loss, head.losses):
+        known = ", ".join(getattr(loss, "kind", "") for loss in head.losses)
+        raise ConfigError(f"the {head.kind} head is trained with {known}, not {recipe.loss.kind}.")
+
+
+def _refuse_full_batch(recipe: Recipe, n: int) -> None:
+    if recipe.sharpness is not None and recipe.sharpness.sigma > 0:
+        raise ConfigError(
+            f"Friendly SAM needs mini-batches: the {n} training rows are one batch of "
+            f"{recipe.batch_size}, whose gradient less its own average is noise. Use a batch_size "
+            f"of at most {max(1, n // 2)}, or sigma = 0 (SAM)."
+        )
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        usable = torch.device(device).type == "cuda" and torch.cuda.is_available()
+    except RuntimeError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"device {device!r} cannot be used here: use 'cpu' or a CUDA device.")
+
+
+def _hash(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def spread_logits(outputs: Float64s, present: Ints, n_classes: int) -> Float64s:
+    """Return centred logits of all K classes of the outputs of the present ones, (N, K)."""
+    logits = np.full((len(outputs), n_classes), ABSENT_LOGIT)
+    logits[:, present] = outputs - outputs.mean(axis=1, keepdims=True)
+    return logits
+
+
+def training_fields(recipe: Recipe, history: Sequence[Epoch], n_train: int) -> dict[str, Any]:
+    """Return what a head's document says of its training."""
+    return {
+        **recipe.to_dict(),
+        "history": [asdict(epoch) for epoch in history],
+        "n_train": n_train,
+    }
+
+
+def read_training(training: Mapping[str, Any]) -> tuple[Recipe, tuple[Epoch, ...], int]:
+    """Return recipe, history and number of rows from `training_fields`.
+
+    Args:
+        training: Plain values, of this or an older release.
+
+    Returns:
+        The three.
+
+    Raises:
+        KeyError: If one is missing.
+    """
+    history = tuple(Epoch(**epoch) for epoch in training["history"])
+    return Recipe.from_dict(training), history, int(training["n_train"])

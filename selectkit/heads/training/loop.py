@@ -1,0 +1,216 @@
+"""Epoch after epoch: judge, keep the best, stop early, write checkpoints."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from math import inf, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.errors import DataError
+from selectkit.heads.training import checkpoint
+from selectkit.heads.training.recipe import Epoch, Recipe
+from selectkit.heads.training.run import EpochResult, Problem, Run
+from selectkit.threads import WORTH_THREADS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Weights = list[npt.NDArray[np.float32]]
+
+Judge = Callable[[int, npt.NDArray[np.float32]], float]
+"""Maps (configuration, its outputs (rows, O) on the held-out rows) to a number, lower is better."""
+
+OnEpoch = Callable[[int, Epoch], None]
+"""Called with the number of a configuration and its finished epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The best weights of one configuration, and how they came about.
+
+    Attributes:
+        weights: Per layer a matrix (in, out) and a vector (out,), float32.
+        history: One entry per epoch.
+    """
+
+    weights: Weights
+    history: tuple[Epoch, ...]
+
+
+@dataclass(slots=True)
+class _Member:
+    """One configuration's standing."""
+
+    recipe: Recipe
+    history: list[Epoch] = field(default_factory=list)
+    best: float = inf
+    weights: "list[Tensor] | None" = None
+    since: int = 0
+    failure: str | None = None
+    active: bool = True
+
+
+def train(
+    problem: Problem,
+    recipes: Sequence[Recipe],
+    judge: Judge,
+    *,
+    on_epoch: OnEpoch | None = None,
+    checkpoint_path: Path | None = None,
+    fingerprint: str = "",
+) -> list[Trained | DataError]:
+    """Train M configurations over the same batches.
+
+    Args:
+        problem: What is fitted.
+        recipes: M recipes of equal structure.
+        judge: Criterion of early stopping.
+        on_epoch: Called after each epoch of each configuration, after the checkpoint was written.
+        checkpoint_path: File to write after every epoch, and to go on from if it exists.
+        fingerprint: What the checkpoint must match.
+
+    Returns:
+        For each configuration its best weights, or why there are none.
+    """
+    members = [_Member(recipe) for recipe in recipes]
+    with _threads_for(problem, recipes):
+        run = Run(problem, recipes)
+        done = 0
+        if checkpoint_path is not None:
+            done = _resume(checkpoint_path, fingerprint, members, run)
+        for number in range(done + 1, recipes[0].epochs + 1):
+            trained = [i for i, m in enumerate(members) if m.active]
+            if not trained:
+                break
+            _record(members, trained, run.epoch(number), run, judge, number)
+            staying = [j for j, i in enumerate(trained) if members[i].active]
+            if 0 < len(staying) < len(trained):
+                run.keep(staying)
+            if checkpoint_path is not None:
+                _save(checkpoint_path, fingerprint, members, run, number)
+            if on_epoch is not None:
+                for i in trained:
+                    if members[i].failure is None:
+                        on_epoch(i, members[i].history[-1])
+    return [_outcome(member) for member in members]
+
+
+def _record(
+    members: list[_Member],
+    trained: list[int],
+    result: EpochResult,
+    run: Run,
+    judge: Judge,
+    number: int,
+) -> None:
+    """Judge the configurations whose loss is finite, and note who stops."""
+    outputs = run.held_out_outputs()
+    for j, i in enumerate(trained):
+        member = members[i]
+        wrong = np.flatnonzero(~np.isfinite(result.losses[:, j]))
+        if wrong.size:
+            member.failure, member.active = _exploded(member, result, j, number, run), False
+            continue
+        value = float(judge(i, np.ascontiguousarray(outputs[:, j])))
+        member.since += 1
+        if isfinite(value) and value < member.best:
+            member.best, member.weights, member.since = value, run.averaged(j), 0
+        member.history.append(
+            Epoch(
+                number,
+                float(result.train_loss[j]),
+                value if isfinite(value) else None,
+                result.rates[j],
+                {name: float(values[j]) for name, values in result.parts.items()},
+            )
+        )
+        member.active = member.since < member.recipe.patience
+
+
+def _exploded(member: _Member, result: EpochResult, j: int, number: int, run: Run) -> str:
+    batch = int(np.flatnonzero(~np.isfinite(result.losses[:, j]))[0])
+    step = (number - 1) * run.problem.n_steps + batch + 1
+    return (
+        f"the training loss became {result.losses[batch, j]} in epoch {number}, batch {batch + 1} "
+        f"(step {step}); lower the learning rate ({member.recipe.learning_rate:g})."
+    )
+
+
+def _outcome(member: _Member) -> Trained | DataError:
+    if member.failure is not None:
+        return DataError(member.failure)
+    if member.weights is None:
+        return DataError(
+            f"the criterion was never finite on the select rows in {len(member.history)} epochs; "
+            "check the criterion and the select labels."
+        )
+    weights = [np.ascontiguousarray(t.numpy().T) for t in member.weights]
+    return Trained(weights, tuple(member.history))
+
+
+def _save(path: Path, fit: str, members: list[_Member], run: Run, number: int) -> None:
+    tensors = run.state_dict()
+    for i, member in enumerate(members):
+        tensors |= {f"best.{i}.{k}": t for k, t in enumerate(member.weights or [])}
+    document = {
+        "fit": fit,
+        "epoch": number,
+        "step": run.step,
+        "members": [
+            {
+                "active": m.active,
+                "best": m.best if m.weights is not None else None,
+                "since": m.since,
+                "failure": m.failure,
+                "history": [asdict(epoch) for epoch in m.history],
+            }
+            for m in members
+        ],
+    }
+    checkpoint.save(path, document, tensors)
+
+
+def _resume(path: Path, fit: str, members: list[_Member], run: Run) -> int:
+    """Take over a checkpoint, if there is one; return the number of finished epochs."""
+    found = checkpoint.load(path, fit)
+    if found is None:
+        return 0
+    document, tensors = found
+    for i, (member, state) in enumerate(zip(members, document["members"], strict=True)):
+        _restore(member, state, [tensors[n] for n in _best_names(i, tensors)])
+    active = [i for i, m in enumerate(members) if m.active]
+    if 0 < len(active) < len(members):
+        run.keep(active)
+    run.load_state_dict(tensors, int(document["step"]))
+    return int(document["epoch"])
+
+
+def _restore(member: _Member, state: dict[str, Any], weights: "list[Tensor]") -> None:
+    member.active, member.since = state["active"], state["since"]
+    member.failure, member.weights = state["failure"], weights or None
+    member.best = inf if state["best"] is None else state["best"]
+    member.history = [Epoch(**epoch) for epoch in state["history"]]
+
+
+def _best_names(member: int, tensors: "dict[str, Tensor]") -> list[str]:
+    names = (f"best.{member}.{k}" for k in range(len(tensors)))
+    return [name for name in names if name in tensors]
+
+
+@contextmanager
+def _threads_for(problem: Problem, recipes: Sequence[Recipe]) -> Iterator[None]:
+    """One thread while products are small: waiting threads spin (see selectkit.threads)."""
+    import torch
+
+    before = torch.get_num_threads()
+    width = (recipes[0].hidden or problem.n_outputs) * len(recipes)
+    if recipes[0].batch_size * problem.n_inputs * width < WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

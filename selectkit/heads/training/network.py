@@ -1,0 +1,109 @@
+"""The network of every trained head, M of them stacked: D -> hidden (GELU) -> O, or D -> O."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, dtype
+
+_WIDE = 2**18
+"""Weights of one hidden layer from which on a product per configuration is efficient by itself."""
+
+
+def initial(
+    n_inputs: int, hidden: int | None, n_outputs: int, seeds: Sequence[int]
+) -> "list[Tensor]":
+    """Return weights (M, out, in) and biases (M, out) of each layer, float32.
+
+    Uniform in +-1 / sqrt(fan-in) as torch.nn.Linear, one generator per configuration.
+    """
+    import torch
+
+    sizes = [n_inputs, n_outputs] if hidden is None else [n_inputs, hidden, n_outputs]
+    stacks = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        one = []
+        for fan_in, fan_out in pairwise(sizes):
+            bound = 1 / sqrt(fan_in)
+            for shape in ((fan_out, fan_in), (fan_out,)):
+                one.append(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+        stacks.append(one)
+    return [torch.stack(tensors) for tensors in zip(*stacks, strict=True)]
+
+
+def outputs(parameters: "Sequence[Tensor]", x: "Tensor") -> "Tensor":
+    """Return the outputs of all configurations for the same rows.
+
+    Args:
+        parameters: As `initial` returns them.
+        x: Shape (B, D). In bfloat16 the product with the first weights is computed in it; all
+            else is in the dtype of the parameters.
+
+    Returns:
+        Shape (B, M, O), in the dtype of the parameters.
+    """
+    from torch.nn.functional import gelu
+
+    u = _first(parameters[0], parameters[1], x)
+    if len(parameters) == 2:
+        return u
+    return _second(parameters[2], parameters[3], gelu(u))
+
+
+def _first(w: "Tensor", b: "Tensor", x: "Tensor") -> "Tensor":
+    """All configurations as one product; wide ones in turn, so that each rounds as if alone."""
+    import torch
+
+    m, h, d = w.shape
+    if m > 1 and h * d >= _WIDE:
+        return torch.cat([_first(w[i : i + 1], b[i : i + 1], x) for i in range(m)], dim=1)
+    w, b = w.reshape(m * h, d), b.reshape(m * h)
+    u = torch.addmm(b, x, w.T) if x.dtype == w.dtype else _mixed(x, w).to(w.dtype) + b
+    return u.view(len(x), m, h)
+
+
+def _mixed(x: "Tensor", w: "Tensor") -> "Tensor":
+    return x @ w.to(x.dtype).T
+
+
+def _second(w: "Tensor", b: "Tensor", h: "Tensor") -> "Tensor":
+    import torch
+
+    if len(w) == 1:
+        return torch.addmm(b[0], h[:, 0], w[0].T).unsqueeze(1)
+    return torch.bmm(h.transpose(0, 1), w.transpose(1, 2)).transpose(0, 1) + b
+
+
+def training_dtype(precision: str, n_inputs: int, hidden: int | None, device: str) -> "dtype":
+    """Return the dtype of the rows, and so of the products with the first weights.
+
+    Args:
+        precision: "auto", "float32" or "bfloat16".
+        n_inputs: D.
+        hidden: Hidden units, or None.
+        device: A torch device.
+
+    Returns:
+        bfloat16 when asked for, or when left open, the layer is large and the hardware multiplies
+        bfloat16 natively (CUDA from Ampere on; CPUs with AVX512_BF16, AMX or ARM's BF16).
+    """
+    import torch
+
+    if precision == "auto":
+        large = hidden is not None and hidden * n_inputs >= _WIDE
+        return torch.bfloat16 if large and _native_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _native_bfloat16(device: str) -> bool:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities: Mapping[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older torch cannot tell
+    return any(capabilities.get(n) for n in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))

@@ -1,0 +1,299 @@
+"""The state of M configurations that are trained together, and one epoch of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.heads.training import losses
+from selectkit.heads.training.averaging import MovingAverage
+from selectkit.heads.training.batches import Batches, HeldOut
+from selectkit.heads.training.network import initial, outputs
+from selectkit.heads.training.optimisers import Descent, FriendlySam, Optimiser
+from selectkit.heads.training.recipe import Recipe
+from selectkit.heads.training.schedule import learning_rate_at
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is fitted, checked and prepared.
+
+    Attributes:
+        batches: Training rows, N of them, D features.
+        labels: Their codes in [0, P), shape (N,), on the device.
+        held_out: Rows by which epochs are judged.
+        n_inputs: D.
+        n_outputs: O.
+        n_steps: Steps of one epoch.
+        device: A torch device.
+    """
+
+    batches: Batches
+    labels: "Tensor"
+    held_out: HeldOut
+    n_inputs: int
+    n_outputs: int
+    n_steps: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one epoch gave for each of M configurations.
+
+    Attributes:
+        losses: Loss of each batch, shape (steps, M).
+        train_loss: Mean over rows, shape (M,).
+        parts: What the loss is made of, by name, each of shape (M,).
+        rates: Learning rate of the last step.
+    """
+
+    losses: npt.NDArray[np.float64]
+    train_loss: npt.NDArray[np.float64]
+    parts: Mapping[str, npt.NDArray[np.float64]]
+    rates: Sequence[float]
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Losses and terms of the batches of an epoch, left on the device until its end."""
+
+    losses: "list[Tensor]" = field(default_factory=list)
+    means: "list[Tensor]" = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
+class Run:
+    """Parameters, optimiser, moving average and soft targets of the configurations in training."""
+
+    def __init__(self, problem: Problem, recipes: Sequence[Recipe]) -> None:
+        """Draw the initial weights.
+
+        Args:
+            problem: What is fitted.
+            recipes: M recipes of equal structure.
+        """
+        import torch
+
+        first = recipes[0]
+        self.problem, self.recipes, self.step = problem, list(recipes), 0
+        self.total = first.epochs * problem.n_steps
+        tensors = initial(
+            problem.n_inputs, first.hidden, problem.n_outputs, [r.seed for r in recipes]
+        )
+        self.parameters = [t.to(problem.device).requires_grad_() for t in tensors]
+        self.average = MovingAverage(self.parameters, first.averaging, self.total)
+        self.optimiser = _optimiser([p.detach() for p in self.parameters], recipes)
+        self._class_weights: Tensor | None = None
+        if first.class_weights == "balanced":
+            counts = torch.bincount(problem.labels).float()
+            self._class_weights = len(problem.labels) / (len(counts) * counts)
+        self._targets: Tensor | None = None
+        if first.loss.keeps_targets:
+            shape = (len(problem.labels), len(recipes))
+            self._targets = torch.ones(shape, device=problem.device)
+        self._numbers = losses.numbers_of([r.loss for r in recipes], self.parameters[0].detach())
+
+    def epoch(self, number: int) -> EpochResult:
+        """Take the steps of one epoch (numbered from 1)."""
+        import torch
+
+        totals = _Totals()
+        rates: list[float] = []
+        shape = self.recipes[0].warm_up
+        for x, rows in self.problem.batches.epoch(number):
+            factor = learning_rate_at(self.step, self.total, 1.0, shape)
+            rates = [r.learning_rate * factor for r in self.recipes]
+            self.optimiser.step(_Gradients(self, x, rows, number, totals), rates)
+            with torch.no_grad():
+                self.average.update(self.parameters, self.step)
+            self.step += 1
+        return self._result(totals, rates)
+
+    def held_out_outputs(self) -> npt.NDArray[np.float32]:
+        """Return the outputs of the averaged weights on the held-out rows, (rows, M, O)."""
+        import torch
+
+        weights = self.average.values()
+        with torch.no_grad():
+            parts = [outputs(weights, x).cpu() for x in self.problem.held_out.blocks()]
+        return np.asarray(torch.cat(parts).numpy())
+
+    def averaged(self, position: int) -> "list[Tensor]":
+        """Return a copy of the averaged weights of one configuration, on the CPU."""
+        return [t[position].cpu().clone() for t in self.average.values()]
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with some of the configurations only."""
+        import torch
+
+        chosen = torch.tensor(list(positions), device=self.problem.device)
+        self.recipes = [self.recipes[i] for i in positions]
+        self.parameters = [p.detach()[chosen].requires_grad_() for p in self.parameters]
+        self.optimiser.keep(chosen, [p.detach() for p in self.parameters])
+        self.average.keep(chosen)
+        self._numbers = {name: tensor[chosen] for name, tensor in self._numbers.items()}
+        if self._targets is not None:
+            self._targets = self._targets[:, chosen].contiguous()
+
+    def state_dict(self) -> "dict[str, Tensor]":
+        """Return all tensors that the next epochs depend on; not copies."""
+        state = {f"parameter.{i}": p.detach() for i, p in enumerate(self.parameters)}
+        state |= {f"optimiser.{n}": t for n, t in self.optimiser.state_dict().items()}
+        state |= {f"average.{n}": t for n, t in self.average.state_dict().items()}
+        return state if self._targets is None else {**state, "targets": self._targets}
+
+    def load_state_dict(self, state: "Mapping[str, Tensor]", step: int) -> None:
+        """Continue from a state of the same configurations; it is copied."""
+        import torch
+
+        self.step = step
+        with torch.no_grad():
+            for i, p in enumerate(self.parameters):
+                p.copy_(state[f"parameter.{i}"])
+        self.optimiser.load_state_dict(_under("optimiser.", state))
+        self.average.load_state_dict(_under("average.", state))
+        if self._targets is not None:
+            self._targets.copy_(state["targets"])
+
+    def batch(
+        self, x: "Tensor", rows: "Tensor", epoch: int, *, move_targets: bool
+    ) -> "losses.Batch":
+        """Compute the outputs for rows, and the rest of what the loss looks at.
+
+        Args:
+            x: Shape (B, D).
+            rows: Their numbers, (B,).
+            epoch: Its number.
+            move_targets: Whether soft targets take a step.
+
+        Returns:
+            The batch.
+        """
+        labels = self.problem.labels[rows]
+        weights = None if self._class_weights is None else self._class_weights[labels].unsqueeze(1)
+        targets = None if self._targets is None else self._targets[rows]
+        batch = losses.Batch(outputs(self.parameters, x), labels, weights, targets, epoch)
+        if self._targets is not None and move_targets:
+            moved = _moved_targets(self.recipes[0].loss, self._numbers, batch)
+            self._targets[rows] = moved
+            batch = batch._replace(targets=moved)
+        return batch
+
+    def means(self, batch: "losses.Batch") -> "Tensor":
+        """Return the means of the loss's terms over a batch, (J, M)."""
+        import torch
+
+        terms = self.recipes[0].loss.terms(self._numbers, batch)
+        return torch.stack([t.mean(dim=0) for t in terms])
+
+    def combine(self, means: "Tensor") -> "Tensor":
+        """Return the losses, (M,)."""
+        return self.recipes[0].loss.combine(self._numbers, means)
+
+    def _result(self, totals: _Totals, rates: list[float]) -> EpochResult:
+        import torch
+
+        share = torch.tensor(totals.sizes, dtype=torch.float64)
+        share /= share.sum()
+        values = torch.stack(totals.losses).cpu().double()
+        means = torch.stack(totals.means).cpu().double()
+        numbers = {name: t.cpu().double() for name, t in self._numbers.items()}
+        parts = self.recipes[0].loss.parts(numbers, torch.einsum("s,sjm->jm", share, means))
+        return EpochResult(
+            values.numpy(),
+            (share @ values).numpy(),
+            {n: t.numpy() for n, t in parts.items()},
+            rates,
+        )
+
+
+class _Gradients:
+    """The gradient of one batch at the present weights, as often as it is asked for."""
+
+    def __init__(self, run: Run, x: "Tensor", rows: "Tensor", epoch: int, totals: _Totals) -> None:
+        parts = run.recipes[0].accumulation
+        size = -(-len(rows) // parts)
+        cuts = [slice(start, start + size) for start in range(0, len(rows), size)]
+        self._pieces = [(x[cut], rows[cut]) for cut in cuts]
+        self._run, self._epoch, self._totals, self._n = run, epoch, totals, len(rows)
+        self._asked = False
+
+    def __call__(self) -> "list[Tensor]":
+        import torch
+
+        again, self._asked = self._asked, True
+        if len(self._pieces) > 1:
+            means, gradients = self._in_parts(again)
+        else:
+            means = self._means(0, move_targets=not again)
+            loss = self._run.combine(means)
+            gradients = list(torch.autograd.grad(loss.sum(), self._run.parameters))
+        if not again:
+            means = means.detach()
+            self._totals.losses.append(self._run.combine(means))
+            self._totals.means.append(means)
+            self._totals.sizes.append(self._n)
+        return gradients
+
+    def _means(self, piece: int, *, move_targets: bool) -> "Tensor":
+        x, rows = self._pieces[piece]
+        return self._run.means(self._run.batch(x, rows, self._epoch, move_targets=move_targets))
+
+    def _in_parts(self, again: bool) -> "tuple[Tensor, list[Tensor]]":
+        """By the chain rule: first the means of the whole batch, then each part's share."""
+        import torch
+
+        shares = [len(rows) / self._n for _, rows in self._pieces]
+        with torch.no_grad():
+            means = torch.stack([
+                share * self._means(i, move_targets=not again) for i, share in enumerate(shares)
+            ]).sum(dim=0)
+        means.requires_grad_()
+        (slope,) = torch.autograd.grad(self._run.combine(means).sum(), means)
+        gradients = [torch.zeros_like(p) for p in self._run.parameters]
+        for i, share in enumerate(shares):
+            part = (slope * share * self._means(i, move_targets=False)).sum()
+            for total, g in zip(
+                gradients, torch.autograd.grad(part, self._run.parameters), strict=True
+            ):
+                total.add_(g)
+        return means, gradients
+
+
+def _optimiser(parameters: "list[Tensor]", recipes: Sequence[Recipe]) -> Optimiser:
+    first = recipes[0]
+    base = Descent(
+        parameters,
+        rule=first.optimizer,
+        decays=[r.weight_decay for r in recipes],
+        decayed=[i % 2 == 0 for i in range(len(parameters))],
+        clips=None if first.clip is None else [r.clip or inf for r in recipes],
+    )
+    if first.sharpness is None:
+        return base
+    sharp = [r.sharpness for r in recipes if r.sharpness is not None]
+    return FriendlySam(
+        base,
+        parameters,
+        rhos=[s.rho for s in sharp],
+        sigmas=[s.sigma for s in sharp],
+        decays=[s.decay for s in sharp],
+        adaptive=first.sharpness.adaptive,
+    )
+
+
+def _moved_targets(loss: Any, numbers: losses.Numbers, batch: losses.Batch) -> "Tensor":
+    detached = batch._replace(outputs=batch.outputs.detach())
+    moved: Tensor = loss.updated_targets(numbers, detached)
+    return moved
+
+
+def _under(prefix: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
