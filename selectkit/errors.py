@@ -12,6 +12,7 @@
     ├── CalibrationError (ValueError)     data that do not identify a calibrator
     ├── RiskError (ValueError)            a risk target that makes no sense
     ├── RemoteError (RuntimeError)        an object store that cannot be reached, or refuses
+    ├── WorkerError (RuntimeError)        workers of a cluster that end before their work does
     └── MissingExtraError (ImportError)   an optional part that is not installed
 
 Each message says what is wrong, where, and what to do. An infeasible target is not an error: it is
@@ -61,6 +62,10 @@ class RemoteError(SelectkitError, RuntimeError):
     It is no OSError, because that means one file: whoever goes on after a damaged or missing file
     must not go on after this.
     """
+
+
+class WorkerError(SelectkitError, RuntimeError):
+    """Workers of a cluster end, again and again, before their work does."""
 
 
 class MissingExtraError(SelectkitError, ImportError):
