@@ -10,22 +10,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, Floats, Ints, log_softmax
+from selectkit.arrays import ArrayLike
 from selectkit.artifact import Tensors
 from selectkit.errors import DataError
 from selectkit.heads.artifacts import document_of, read_tensors, reading
-from selectkit.heads.logistic import regularisation_path
-from selectkit.heads.rows import (
-    Float64s,
-    all_classes,
-    by_blocks,
-    feature_rows,
-    labelled_rows,
-    moments,
-    present_classes,
-    select_rows,
-    standardised,
-)
+from selectkit.heads.labelled import TrainSelect
+from selectkit.heads.logistic import mean_nll, regularisation_path
+from selectkit.heads.rows import Float64s, all_classes, by_blocks, feature_rows
+from selectkit.heads.training.source import FeatureRows
 from selectkit.threads import blas_threads_for
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(1, -5, 10))
@@ -67,10 +59,10 @@ class LinearHead:
     @classmethod
     def fit(
         cls,
-        features: ArrayLike,
+        features: FeatureRows,
         labels: ArrayLike,
         *,
-        select: tuple[ArrayLike, ArrayLike],
+        select: tuple[FeatureRows, ArrayLike],
         n_classes: int,
         strengths: Sequence[float] = STRENGTHS,
     ) -> Self:
@@ -79,7 +71,9 @@ class LinearHead:
         Strengths go from strong to weak, each fit starting from the one before; the path ends
         early once three strengths in a row did worse than the best. Of equal strengths the
         stronger wins. Products are float64 for float64 features and float32 for all others; sums
-        over rows are float64. The result depends on the data only.
+        over rows are float64. The result depends on the data only. Rows are standardised once when
+        they fit into a gigabyte; larger features, memory-mapped ones for instance, are read anew in
+        blocks on every pass (some ten passes per strength), and no copy of them is made.
 
         A class without training rows keeps a logit of -50, which no other logit of the row can
         be far below: the largest is at least zero. Rows of `select` in such a class are left out.
@@ -99,23 +93,11 @@ class LinearHead:
                 `strengths` is not a falling sequence of positive numbers.
         """
         _check_strengths(strengths)
-        x, y = labelled_rows(features, labels, n_classes, "train")
-        present = present_classes(y)
-        x_select, y_select = select_rows(
-            select, present, n_features=x.shape[1], n_classes=n_classes
-        )
-        mean, scale = moments(x)
-        dtype = np.float64 if x.dtype == np.float64 else np.float32
-        with blas_threads_for(x.size * len(present)):
-            best, path = _best_on_select(
-                standardised(x, mean, scale, dtype),
-                np.searchsorted(present, y),
-                standardised(x_select, mean, scale, dtype),
-                np.searchsorted(present, y_select),
-                strengths,
-            )
-        weights, bias = all_classes(best[1], best[2], present, n_classes)
-        return cls(mean, scale, weights, bias, best[0], path, len(y))
+        data = TrainSelect.of(features, labels, select, n_classes)
+        with blas_threads_for(data.train.shape[0] * data.train.shape[1] * len(data.present)):
+            best, path = _best_on_select(data, strengths)
+        weights, bias = all_classes(best[1], best[2], data.present, n_classes)
+        return cls(data.mean, data.scale, weights, bias, best[0], path, len(data.labels))
 
     def logits(self, features: ArrayLike) -> Float64s:
         """Return the logits of rows; each row's answer is independent of the other rows.
@@ -175,18 +157,20 @@ class LinearHead:
 
 
 def _best_on_select(
-    x: Floats, y: Ints, x_select: Floats, y_select: Ints, strengths: Sequence[float]
+    data: TrainSelect, strengths: Sequence[float]
 ) -> tuple[tuple[float, Float64s, Float64s], tuple[tuple[float, float], ...]]:
-    fits, scores = [], []
-    for fit in regularisation_path(x, y, int(y.max()) + 1, strengths):
-        _, weights, bias = fit
-        z = np.asarray(x_select @ weights.astype(x.dtype), dtype=np.float64) + bias
-        scores.append(float(-log_softmax(z)[np.arange(len(z)), y_select].mean()))
-        fits.append(fit)
-        if len(scores) - scores.index(min(scores)) > _PATIENCE:
+    path: list[tuple[float, float]] = []
+    best, lowest, since = None, np.inf, 0
+    for fit in regularisation_path(data.train, data.labels, len(data.present), strengths):
+        nll = mean_nll(data.select, data.select_labels, *fit[1:])
+        path.append((fit[0], nll))
+        since += 1
+        if best is None or nll < lowest:
+            best, lowest, since = fit, nll, 0
+        if since == _PATIENCE:
             break
-    path = tuple((fit[0], nll) for fit, nll in zip(fits, scores, strict=True))
-    return fits[scores.index(min(scores))], path
+    assert best is not None  # strengths are not empty
+    return best, tuple(path)
 
 
 def _check_strengths(strengths: Sequence[float]) -> None:

@@ -1,16 +1,15 @@
-"""What both heads do with rows: check them, standardise them, walk over them in blocks.
+"""What every head does with rows that it is asked about, and with classes it never saw.
 
 Features stay in the dtype (and, when memory-mapped, on the disk) they came in; only one block at a
 time is held in float64. Sizes: N rows, D features, K classes.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Floats, Ints, class_labels
+from selectkit.arrays import ArrayLike, Floats, Ints
 from selectkit.errors import DataError
 
 Float64s = npt.NDArray[np.float64]
@@ -19,7 +18,7 @@ ABSENT_LOGIT = -50.0
 """Logit of a class without training rows; the largest logit of any row is at least zero."""
 
 _INFERENCE_ROWS = 64
-_TRAINING_ROWS = 8192
+_CHECKED_ROWS = 8192
 
 
 def feature_rows(features: ArrayLike, name: str, n_features: int | None = None) -> Floats:
@@ -46,7 +45,7 @@ def feature_rows(features: ArrayLike, name: str, n_features: int | None = None) 
             f"{name} have {x.shape[1]} columns but the head was fitted on {n_features}. "
             "Use the view and the feature that it was fitted on."
         )
-    for start, block in _blocks(x, _TRAINING_ROWS):
+    for start, block in _blocks(x, _CHECKED_ROWS):
         finite = np.isfinite(block)
         if not finite.all():
             row, column = (int(i) for i in np.argwhere(~finite)[0])
@@ -55,38 +54,6 @@ def feature_rows(features: ArrayLike, name: str, n_features: int | None = None) 
                 "every entry must be finite."
             )
     return x
-
-
-def labelled_rows(
-    features: ArrayLike, labels: ArrayLike, n_classes: int, name: str
-) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return the rows that have a label, checked.
-
-    Args:
-        features: Shape (N, D), finite.
-        labels: Shape (N,), integers in [0, K); -1 marks a row without a label.
-        n_classes: K, at least 2.
-        name: "train" or "select"; used in the messages.
-
-    Returns:
-        Features (M, D) and int64 labels (M,) of the M >= 1 labelled rows, in order.
-
-    Raises:
-        DataError: If a shape, a dtype or a value is wrong, or no row is labelled.
-    """
-    if n_classes < 2:
-        raise DataError(f"n_classes must be at least 2, got {n_classes}.")
-    x = feature_rows(features, f"{name} features")
-    y = np.asarray(labels)
-    known = y != -1
-    if y.shape == (len(x),) and not known.all():
-        if not known.any():
-            raise DataError(f"{name} has {len(x)} rows but no label: every label is -1.")
-        x, y = x[known], y[known]
-    try:
-        return x, class_labels(y, len(x), n_classes)
-    except DataError as error:
-        raise DataError(f"{name} {error}") from None
 
 
 def present_classes(labels: Ints) -> npt.NDArray[np.int64]:
@@ -108,66 +75,6 @@ def present_classes(labels: Ints) -> npt.NDArray[np.int64]:
             "a head needs at least two classes. Label rows of another class, or split again."
         )
     return present
-
-
-def select_rows(
-    select: tuple[ArrayLike, ArrayLike],
-    present: Ints,
-    *,
-    n_features: int,
-    n_classes: int,
-) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return the labelled rows of `select` whose class was seen in training.
-
-    Args:
-        select: Features (M, D) and labels (M,), as for `labelled_rows`.
-        present: Codes of the classes seen in training.
-        n_features: D of the training features.
-        n_classes: K.
-
-    Returns:
-        Features and labels of the rows that can tell one fit from another.
-
-    Raises:
-        DataError: If an array is wrong, D differs, or no such row is left.
-    """
-    x, y = labelled_rows(*select, n_classes, "select")
-    if x.shape[1] != n_features:
-        raise DataError(f"select features have {x.shape[1]} columns but train has {n_features}.")
-    seen = np.isin(y, present)
-    if not seen.any():
-        raise DataError(
-            f"select holds none of the classes in train ({', '.join(map(str, present))}); "
-            "split again, or add labels."
-        )
-    return (x, y) if seen.all() else (x[seen], y[seen])
-
-
-def moments(features: Floats) -> tuple[Float64s, Float64s]:
-    """Return mean and population standard deviation of every column, both (D,) float64.
-
-    One pass, shifted by the first row: a constant column has a deviation of exactly zero, and
-    gets scale 1.
-    """
-    origin = features[0].astype(np.float64)
-    first, second = np.zeros_like(origin), np.zeros_like(origin)
-    for _, block in _blocks(features, _TRAINING_ROWS):
-        offset = block.astype(np.float64) - origin
-        first += offset.sum(axis=0)
-        second += np.einsum("nd,nd->d", offset, offset)
-    first /= len(features)
-    deviation = np.sqrt(np.maximum(second / len(features) - first**2, 0))
-    return origin + first, np.where(deviation > 0, deviation, 1.0)
-
-
-def standardised(
-    features: Floats, mean: Floats, scale: Floats, dtype: npt.DTypeLike
-) -> npt.NDArray[Any]:
-    """Return (features - mean) / scale, computed in float64, stored as `dtype`, (N, D)."""
-    out = np.empty(features.shape, dtype=dtype)
-    for start, block in _blocks(features, _TRAINING_ROWS):
-        np.divide(block - mean, scale, out=out[start : start + len(block)], casting="same_kind")
-    return out
 
 
 def by_blocks(features: Floats, rows: Callable[[Float64s], Float64s], n_outputs: int) -> Float64s:

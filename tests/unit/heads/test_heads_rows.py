@@ -1,20 +1,15 @@
-"""Checks at the door of the heads, moments of columns, and answers that ignore their neighbours."""
+"""Rows that a head is asked about: their checks, and answers that ignore their neighbours."""
 
 import numpy as np
 import pytest
 
-from selectkit.arrays import Floats
 from selectkit.errors import DataError
 from selectkit.heads.rows import (
     ABSENT_LOGIT,
     all_classes,
     by_blocks,
     feature_rows,
-    labelled_rows,
-    moments,
     present_classes,
-    select_rows,
-    standardised,
 )
 
 
@@ -46,56 +41,9 @@ def test_checked_features_are_not_copied() -> None:
     assert feature_rows(x, "x") is x
 
 
-def test_unlabelled_rows_are_left_out() -> None:
-    x, y = labelled_rows(np.arange(6.0).reshape(3, 2), np.array([1, -1, 0]), 2, "train")
-    assert x.tolist() == [[0, 1], [4, 5]]
-    assert y.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("labels", "n_classes", "message"),
-    [
-        ([-1, -1], 2, "train has 2 rows but no label: every label is -1."),
-        ([0, 2], 2, r"train label 2 in row 1 is outside \[0, 2\)"),
-        ([0, 1, 1], 2, r"train labels must have shape \(2,\) to match the rows, got \(3,\)"),
-        ([0.0, 1.0], 2, "train labels must be integers"),
-        ([0, 0], 1, "n_classes must be at least 2, got 1"),
-    ],
-)
-def test_unusable_labels_are_refused(labels: list[float], n_classes: int, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        labelled_rows(np.zeros((2, 1)), np.array(labels), n_classes, "train")
-
-
 def test_one_class_is_refused() -> None:
     with pytest.raises(DataError, match="train holds only class 3 in its 2 labelled rows; a head"):
         present_classes(np.array([3, 3]))
-
-
-def test_select_rows_of_unseen_classes_are_left_out() -> None:
-    x, y = np.array([[1.0], [2.0]]), np.array([0, 2])
-    kept, labels = select_rows((x, y), np.array([0, 1]), n_features=1, n_classes=3)
-    assert (kept.tolist(), labels.tolist()) == ([[1.0]], [0])
-    with pytest.raises(DataError, match="select holds none of the classes in train"):
-        select_rows((x, y), np.array([1]), n_features=1, n_classes=3)
-    with pytest.raises(DataError, match="select features have 1 columns but train has 4"):
-        select_rows((x, y), np.array([0]), n_features=4, n_classes=3)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_moments_equal_those_of_numpy_across_blocks(dtype: type) -> None:
-    rng = np.random.default_rng(0)
-    x: Floats = (rng.normal(size=(20_000, 3)) * [1, 10, 0.1] + [100, 0, -3]).astype(dtype)
-    mean, scale = moments(x)
-    np.testing.assert_allclose(mean, x.mean(axis=0, dtype=np.float64), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(scale, x.astype(np.float64).std(axis=0), rtol=1e-9)
-
-
-def test_a_constant_column_has_scale_one_and_becomes_zero() -> None:
-    x = np.full((10_000, 1), 0.1, dtype=np.float32)
-    mean, scale = moments(x)
-    assert scale.tolist() == [1.0]
-    assert not standardised(x, mean, scale, np.float32).any()
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
