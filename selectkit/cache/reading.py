@@ -86,7 +86,7 @@ def within(index: Index, commits: Mapping[int, Commit], rows_per_shard: int) -> 
 def _gather(
     store: "FeatureStore", view: str, feature: str, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    names = ("cls", "patch_mean") if feature == "cat" else (feature,)
+    names = ["cls", "patch_mean"] if feature == "cat" else feature.split("+")
     parts = []
     for name in names:
         array = store.array(view, name)

@@ -43,10 +43,11 @@ class ExtractConfig:
         "base"
     )
     preprocess: Annotated[
-        Literal["auto", "meta-eval", "squash"],
+        str,
         Help(
             "meta-eval: shorter side to size * 256 / 224, centre crop; "
-            "squash: resize both sides; auto: what the backbone asks for."
+            "squash: resize both sides; auto: what the backbone asks for; "
+            "or a .toml or .json file with size, mode, interpolation, resize (shorter side)."
         ),
     ] = "auto"
     size: Annotated[Positive | None, Help("Image side in pixels; defaults to the backbone's.")] = (
@@ -55,14 +56,33 @@ class ExtractConfig:
     dtype: Annotated[
         Literal["float16", "float32", "bfloat16"], Help("Number format of the stored features.")
     ] = "float16"
+    last: Annotated[
+        Annotated[int, Ge(0)],
+        Help("n: also cache cls_last<n>, the class tokens of the last n blocks."),
+    ] = 0
+    flip: Annotated[
+        bool, Help("Features are the mean over each image and its mirror image; twice the work.")
+    ] = False
+    crops: Annotated[
+        Literal[1, 5],
+        Help(
+            "5: features are the mean over the centre and the four corners of meta-eval's resize."
+        ),
+    ] = 1
     compute: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Help(
-            "Precision of the forward pass; auto: bfloat16 where the hardware is made for it and "
-            "features stay near."
+            "Precision of the forward pass; auto: the view's own, else bfloat16 where the hardware "
+            "is made for it and features stay near."
         ),
-    ] = "float32"
-    batch_size: Annotated[Positive, Help("Images per forward pass.")] = 32
+    ] = "auto"
+    batch_size: Annotated[
+        Positive | None,
+        Help("Images per forward pass; by default the view's own, else what the device takes."),
+    ] = None
+    workers: Annotated[
+        Positive | None, Help("Decoders at work; by default one per core this process may use.")
+    ] = None
     rows_per_shard: Annotated[
         Positive, Help("Rows per shard: the unit of work that an interruption can cost.")
     ] = 4096
@@ -96,8 +116,11 @@ class FitConfig:
 
     view: Annotated[str, Help("View whose features are used.")] = "base"
     feature: Annotated[
-        Literal["cls", "patch_mean", "cat"],
-        Help("Cached feature; cat is cls and patch_mean side by side."),
+        str,
+        Help(
+            "Cached feature: cls, patch_mean, or what else the view has; a+b is a and b side by "
+            "side, cat is cls+patch_mean."
+        ),
     ] = "cls"
     head: Annotated[Literal["linear", "mlp"], Help("Kind of head.")] = "linear"
     positive: Annotated[

@@ -12,6 +12,7 @@ from selectkit.extract.doctor import Check, diagnose
 from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
+from selectkit.extract.setup import begun_with
 from selectkit.extract.sources import Source, open_source, reopen, require_readable
 from selectkit.threads import wait_passively
 from selectkit.verbs import also_a_verb
@@ -27,6 +28,7 @@ __all__ = [
     "Record",
     "Source",
     "UndecodableImageError",
+    "begun_with",
     "decode",
     "diagnose",
     "extract",

@@ -3,15 +3,19 @@
 Two ways, because DINOv3 material uses both: "meta-eval" is the transform of Meta's evaluation code
 (shorter side to 256/224 of the size, then the centre; dinov3/data/transforms.py), "squash" is that
 of its model card (both sides to the size). They give different features for the same photo, so the
-choice is part of a view's fingerprint.
+choice is part of a view's fingerprint. A file may set every part of the geometry.
 """
 
-from dataclasses import asdict, dataclass
+import json
+import tomllib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from selectkit.config import build
 from selectkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,11 +36,12 @@ class Preprocessing:
 
     Attributes:
         size: Height and width of the result in pixels.
-        mode: "meta-eval" (resize the shorter side to round(size * 256 / 224), centre crop) or
-            "squash" (resize both sides to `size`).
+        mode: "meta-eval" (resize the shorter side to `shorter`, centre crop) or "squash" (resize
+            both sides to `size`).
         interpolation: Filter of the resize; Pillow always antialiases.
         mean: Per-channel mean in [0, 1], subtracted on the device.
         std: Per-channel standard deviation, divided by on the device.
+        resize: "meta-eval": the shorter side before the crop; None = round(size * 256 / 224).
     """
 
     size: int
@@ -44,6 +49,7 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
     mean: Rgb = IMAGENET_MEAN
     std: Rgb = IMAGENET_STD
+    resize: int | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -59,6 +65,15 @@ class Preprocessing:
                 f"mean and std must be three numbers each, std positive; got {self.mean} "
                 f"and {self.std}."
             )
+        if self.resize is not None and self.mode == "squash":
+            raise ConfigError("resize is the shorter side before a crop, and squash crops nothing.")
+        if self.resize is not None and self.resize < self.size:
+            raise ConfigError(f"resize must be at least the size {self.size}, got {self.resize}.")
+
+    @property
+    def shorter(self) -> int:
+        """The shorter side in pixels before the centre crop of "meta-eval"."""
+        return round(self.size * 256 / 224) if self.resize is None else self.resize
 
     def apply(
         self, image: "Image", out: npt.NDArray[np.uint8] | None = None
@@ -87,7 +102,7 @@ class Preprocessing:
     def _resize_window(self, image: "Image") -> "Image":
         """Rows first, then columns, as Pillow would do for the whole image."""
         width, height = image.size
-        short = round(self.size * 256 / 224)
+        short = self.shorter
         long = int(short * max(width, height) / min(width, height))
         resized = (short, long) if width <= height else (long, short)
         left, right = self._window(width, resized[0])
@@ -112,15 +127,18 @@ class Preprocessing:
         return Resampling[self.interpolation.upper()]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """Return the fields as JSON types; "resize" only when it is set."""
+        fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        if self.resize is None:
+            del fields["resize"]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
         """Build it from what `to_dict` returned.
 
         Args:
-            fields: The five fields.
+            fields: The fields.
 
         Returns:
             The equal object.
@@ -128,5 +146,49 @@ class Preprocessing:
         Raises:
             ConfigError: If a value is not allowed.
         """
-        mean, std = tuple(fields["mean"]), tuple(fields["std"])
-        return cls(fields["size"], fields["mode"], fields["interpolation"], mean, std)
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a file of `--preprocess` may say."""
+
+    size: int | None = None
+    mode: Mode | None = None
+    interpolation: Interpolation | None = None
+    resize: int | None = None
+
+
+def read_preprocessing(path: Path, default: Preprocessing) -> Preprocessing:
+    """Read a geometry from a TOML or JSON file: size, mode, interpolation, resize.
+
+    Args:
+        path: The file, ending in .toml or .json. What it leaves out is as in `default`; mean and
+            std are the backbone's and cannot be in it.
+        default: The backbone's own.
+
+    Returns:
+        The geometry.
+
+    Raises:
+        ConfigError: If the file cannot be read or says something that cannot be done, with all
+            unknown keys and unusable values in one message.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: there is no preprocessing to read.") from None
+    except (OSError, ValueError) as error:  # of both formats
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a table: size, mode, interpolation or resize.")
+    wanted = {
+        k: v for k, v in asdict(build(_File, values, where=str(path))).items() if v is not None
+    }
+    if not values:
+        raise ConfigError(f"{path} says nothing: set size, mode, interpolation or resize.")
+    try:
+        return replace(default, **wanted)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -1,12 +1,14 @@
 """What is done alone before shards are written: rows, source and view."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from selectkit.cache import FeatureStore
+from selectkit.cache.dtypes import decode, encode
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.backbones.capacity import auto_batch_size
@@ -114,13 +116,17 @@ class Setup:
             "store_dtype": dtype,
         }
         dims = feature_dims(self.backbone)
-        probe, self.copies = _probe(self.backbone, self.plan.size)
+        probe, self.copies, stored_drift = _probe(self.backbone, self.plan.size, dtype)
         self.batch_size = self._batch_size(store)
         info = store.create_view(
             view,
             fingerprint=settle_fingerprint(store, view, fingerprint),
             features={name: (dim, dtype) for name, dim in dims.items()},
-            drift={**probe, "batch_size": self.batch_size},
+            drift={
+                **probe,
+                "batch_size": self.batch_size,
+                "precision": self._precision(stored_drift),
+            },
         )
         stored = info.drift or {}
         for name in dims:
@@ -132,6 +138,11 @@ class Setup:
                     f"numbers: feature {name!r} of the reference image moved by {moved:.3g}"
                     ". Continue it there, or extract into a new view."
                 )
+
+    def _precision(self, stored_drift: float) -> dict[str, float]:
+        """How far computing and storing in fewer bits move features, as shares of their length."""
+        found = {"compute": getattr(self.backbone, "drift", None) or 0.0, "store": stored_drift}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def _batch_size(self, store: FeatureStore) -> int:
         """What is asked for; else what the view was begun with; else what the device takes."""
@@ -172,10 +183,30 @@ def check_settings(backbone: Backbone, plan: Preprocessing, settings: Settings) 
             raise ConfigError(f"{name} must be at least 1, got {number}.")
 
 
-def _probe(backbone: Backbone, size: int) -> tuple[dict[str, list[float]], bool]:
+def begun_with(path: str | Path, view: str) -> Mapping[str, Any]:
+    """Return the fingerprint of a view that is there already.
+
+    Args:
+        path: A store, or a place where nothing is.
+        view: Name of the view.
+
+    Returns:
+        The fingerprint; empty when store or view are not there, or cannot be read.
+    """
+    try:
+        store = FeatureStore.open(path)
+        return store.view(view).fingerprint if view in store.views() else {}
+    except CacheError:
+        return {}
+
+
+def _probe(
+    backbone: Backbone, size: int, dtype: StoreDtype
+) -> tuple[dict[str, list[float]], bool, float]:
     """The first eight features of a fixed pattern, to recognise a machine that differs.
 
-    The pattern goes through twice, at two places of a batch; also whether both give the same.
+    The pattern goes through twice, at two places of a batch; also whether both give the same, and
+    how far the features move when they are stored, as a share of their length.
     """
     ramp = np.add.outer(7 * np.arange(size), 3 * np.arange(size))
     pattern = np.stack([ramp % 256, ramp // 2 % 256, ramp // 3 % 256], axis=-1).astype(np.uint8)
@@ -183,4 +214,10 @@ def _probe(backbone: Backbone, size: int) -> tuple[dict[str, list[float]], bool]
     require_finite(backbone, features, ["the reference image"] * 3)
     names = feature_dims(backbone)
     same = all(np.array_equal(features[name][0], features[name][2]) for name in names)
-    return {name: [float(v) for v in features[name][0, :8]] for name in names}, same
+    moved = 0.0
+    for name in names:
+        x = features[name]
+        stored = decode(encode(x, dtype, f"feature {name!r} of the reference image"), dtype)
+        lengths = np.maximum(np.linalg.norm(x, axis=1), np.finfo(np.float32).tiny)
+        moved = max(moved, float((np.linalg.norm(stored - x, axis=1) / lengths).max()))
+    return {name: [float(v) for v in features[name][0, :8]] for name in names}, same, moved

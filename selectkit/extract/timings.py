@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from time import perf_counter
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,10 @@ class Timings:
         images: Images that went through, failed ones included.
         seconds: Wall time.
         decode: Waiting for images to be read, decoded and resized.
-        forward: In the model, transfers included.
+        forward: In the model; with the transfers where these are not measured.
         write: Waiting for an earlier shard to be written.
+        transfer: Time that the device stood still for pixels on their way to it; None where nothing
+            measures it: on the CPU, where pixels lie in the memory that the model reads.
     """
 
     images: int = 0
@@ -23,30 +26,37 @@ class Timings:
     decode: float = 0.0
     forward: float = 0.0
     write: float = 0.0
+    transfer: float | None = None
 
     def __add__(self, other: "Timings") -> "Timings":
-        return Timings(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Timings(*(a if b is None else b if a is None else a + b for a, b in pairs))
 
     @property
     def limit(self) -> str:
-        """What the run spent most time on: "decode", "forward" or "write"."""
-        return max(("forward", "decode", "write"), key=lambda name: float(getattr(self, name)))
+        """What the run spent most time on: "decode", "transfer", "forward" or "write"."""
+        return max(self.shares, key=lambda name: self.shares[name])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of `seconds` by what they were spent on; the rest is book-keeping."""
+        spent = {"forward": self.forward, "decode": self.decode, "write": self.write}
+        if self.transfer is not None:
+            spent["transfer"] = self.transfer
+        return {name: x / self.seconds if self.seconds else 0.0 for name, x in spent.items()}
 
     @property
     def images_per_second(self) -> float:
         """`images` over `seconds`, 0 when nothing was done."""
         return self.images / self.seconds if self.images else 0.0
 
-    def to_dict(self) -> dict[str, float | str]:
-        """Return the fields, `limit` and `images_per_second`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, `images_per_second`, `limit` and `shares`."""
         return {
-            "images": self.images,
-            "seconds": self.seconds,
+            **asdict(self),
             "images_per_second": self.images_per_second,
             "limit": self.limit,
-            "decode": self.decode,
-            "forward": self.forward,
-            "write": self.write,
+            "shares": self.shares,
         }
 
 
@@ -80,6 +90,17 @@ class Clock:
         finally:
             self._spent[name] += perf_counter() - start
 
-    def timings(self) -> Timings:
-        """Return the sums so far."""
-        return Timings(self.images, perf_counter() - self._began, **self._spent)
+    def timings(self, transfer: float | None = None) -> Timings:
+        """Return the sums so far.
+
+        Args:
+            transfer: Part of "forward" that a device stood still for pixels, None = not measured.
+
+        Returns:
+            The sums.
+        """
+        spent = dict(self._spent)
+        if transfer is not None:
+            transfer = min(transfer, spent["forward"])
+            spent["forward"] -= transfer
+        return Timings(self.images, perf_counter() - self._began, **spent, transfer=transfer)

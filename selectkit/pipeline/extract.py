@@ -3,10 +3,16 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from selectkit.config import ExtractConfig, build
+from selectkit.errors import ConfigError
 from selectkit.extract import ExtractionSummary
+from selectkit.threads import spinning
+
+if TYPE_CHECKING:
+    from selectkit.extract.backbones import TokenBackbone
+    from selectkit.extract.preprocess import Preprocessing
 
 T = TypeVar("T")
 Ticker = Callable[[int, int, float], None]
@@ -20,11 +26,16 @@ class ExtractSummary:
         store: The store.
         view: The view that was written.
         work: Rows, failures, time, as the engine counted them.
+        compute: Arithmetic of the forward pass, "float32" or "bfloat16".
+        utilisation: Share of the device's measured matrix arithmetic that the run used; None where
+            that says nothing, on the CPU.
     """
 
     store: Path
     view: str
     work: ExtractionSummary
+    compute: str
+    utilisation: float | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -37,7 +48,15 @@ class ExtractSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"store": str(self.store), "view": self.view, **asdict(self.work)}
+        return {
+            "store": str(self.store),
+            "view": self.view,
+            **asdict(self.work),
+            "timings": self.work.timings.to_dict(),
+            "compute": self.compute,
+            "utilisation": self.utilisation,
+            "warnings": self.warnings,
+        }
 
     def lines(self) -> list[str]:
         """Return the summary as lines for people."""
@@ -49,6 +68,7 @@ class ExtractSummary:
             + f" images, {w.done_now:,} new, {w.skipped:,} cached before"
             + (f", {w.elsewhere:,} by other processes" if w.elsewhere else "")
             + f"; {w.seconds:.1f} s, {w.images_per_second:,.0f} img/s",
+            *([self._speed] if w.timings.images else []),
             *(f"  {what}: {n:,}" for what, n in asdict(w.changes).items() if n),
             *(f"  failed: {reason}: {n:,}" for reason, n in sorted(w.failed.items())),
         ]
@@ -57,6 +77,16 @@ class ExtractSummary:
         usable = held == w.rows > self._lost
         return [*lines, f"next: selectkit split {self.store}"] if usable else lines
 
+    @property
+    def _speed(self) -> str:
+        timings = self.work.timings
+        shares = sorted(timings.shares.items(), key=lambda item: -item[1])
+        line = f"  limited by {timings.limit} in {self.compute}: "
+        line += ", ".join(f"{name} {share:.0%}" for name, share in shares) + " of the time"
+        if self.utilisation is None:
+            return line
+        return f"{line}; {self.utilisation:.0%} of the device's matrix arithmetic"
+
     def _state(self, held: int) -> str:
         rows = f"{self.work.rows:,}"
         return f"complete: {rows}" if held == self.work.rows else f"has {held:,} of {rows}"
@@ -64,9 +94,15 @@ class ExtractSummary:
     @property
     def warnings(self) -> list[str]:
         """What the user should look at."""
-        if not self._lost or self._lost < self.work.rows:
-            return []
-        return ["not one image could be used; nothing can be fitted on this store"]
+        found = []
+        if self._lost and self._lost == self.work.rows:
+            found.append("not one image could be used; nothing can be fitted on this store")
+        if (why := spinning()) is not None:
+            found.append(
+                f"idle threads spin ({why}), and with a busy neighbour everything takes many times "
+                "as long: set OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 before Python starts"
+            )
+        return found
 
 
 def extract(
@@ -102,21 +138,29 @@ def extract(
         str(source), path=chosen.path, label=chosen.label, group=chosen.group, id=chosen.id
     )
     engine.require_readable(opened)
-    backbone = engine.load_backbone(chosen.backbone, device=chosen.device, dtype=chosen.compute)
+    backbone = _backbone(chosen, out)
+    plan = backbone.preprocessing
     summary = engine.extract(
         opened,
         Path(out),
         backbone=backbone,
         view=chosen.view,
-        preprocessing=_preprocessing(backbone.preprocessing, chosen),
+        preprocessing=plan,
         dtype=chosen.dtype,
         batch_size=chosen.batch_size,
         rows_per_shard=chosen.rows_per_shard,
+        workers=chosen.workers,
         shard_range=chosen.shard_range,
         rescan=chosen.rescan,
         progress=progress and (lambda p: progress(p.done, p.total, p.done / max(p.seconds, 1e-9))),
     )
-    return ExtractSummary(store=Path(out), view=chosen.view, work=summary)
+    return ExtractSummary(
+        store=Path(out),
+        view=chosen.view,
+        work=summary,
+        compute=backbone.dtype,
+        utilisation=_utilisation(backbone, summary),
+    )
 
 
 def settled(cls: type[T], config: T | None, settings: dict[str, Any]) -> T:
@@ -125,10 +169,42 @@ def settled(cls: type[T], config: T | None, settings: dict[str, Any]) -> T:
     return build(cls, known | settings)
 
 
-def _preprocessing(default: Any, config: ExtractConfig) -> Any:
-    changes: dict[str, Any] = {}
-    if config.preprocess != "auto":
-        changes["mode"] = config.preprocess
-    if config.size is not None:
-        changes["size"] = config.size
-    return replace(default, **changes)
+def _backbone(config: ExtractConfig, store: str | Path) -> "TokenBackbone":
+    """Load what is asked for, in the precision that the view was begun with if there is one."""
+    from selectkit import extract as engine
+
+    compute: Any = config.compute
+    if compute == "auto":
+        compute = engine.begun_with(store, config.view).get("dtype", compute)
+    backbone = engine.load_backbone(
+        config.backbone, device=config.device, dtype=compute, last=config.last, flip=config.flip
+    )
+    plan = _preprocessing(backbone.preprocessing, config)
+    if config.crops == 5:
+        return backbone.five_crops(plan)
+    return replace(backbone, preprocessing=plan)
+
+
+def _preprocessing(default: "Preprocessing", config: ExtractConfig) -> "Preprocessing":
+    from selectkit.extract.preprocess import Mode, read_preprocessing
+
+    asked = config.preprocess
+    if asked.lower().endswith((".toml", ".json")):
+        default = read_preprocessing(Path(asked).expanduser(), default)
+    elif asked in get_args(Mode):
+        default = replace(default, mode=cast(Mode, asked))
+    elif asked != "auto":
+        raise ConfigError(
+            f"preprocess = {asked!r} is none of auto, meta-eval and squash, and no .toml or .json "
+            "file."
+        )
+    return default if config.size is None else replace(default, size=config.size)
+
+
+def _utilisation(backbone: "TokenBackbone", summary: ExtractionSummary) -> float | None:
+    from selectkit.extract.backbones.capacity import utilisation
+
+    if not backbone.lag or not summary.timings.images:
+        return None
+    rate = summary.timings.images_per_second
+    return utilisation(backbone, backbone.preprocessing.size, rate)

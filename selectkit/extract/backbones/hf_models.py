@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selectkit.errors import BackboneError
-from selectkit.extract.backbones.tokens import TokenBackbone, weights_hash
+from selectkit.extract.backbones.tokens import TokenBackbone
+from selectkit.extract.backbones.weights import weights_hash
 from selectkit.extract.environment import public_version
 from selectkit.extract.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 

@@ -91,13 +91,14 @@ def to_bfloat16(backbone: TokenBackbone, *, only_if_near: bool) -> TokenBackbone
         only_if_near: Leave everything as it is when the features move by more than `DRIFT`.
 
     Returns:
-        The backbone in bfloat16, or the one that was given.
+        The backbone in bfloat16, with its drift; or the one that was given.
     """
     mixed = replace(backbone, dtype="bfloat16")
-    if only_if_near and not drift(backbone, mixed) <= DRIFT:
+    moved = drift(backbone, mixed)
+    if only_if_near and not moved <= DRIFT:
         return backbone
     _round_linear(backbone.model)
-    return mixed
+    return replace(mixed, drift=moved)
 
 
 def _round_linear(model: "nn.Module") -> None:

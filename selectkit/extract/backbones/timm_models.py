@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from selectkit.errors import BackboneError
 from selectkit.extract.backbones.hub import SHARD_INDEX
-from selectkit.extract.backbones.tokens import TokenBackbone, weights_hash
+from selectkit.extract.backbones.tokens import TokenBackbone
+from selectkit.extract.backbones.weights import weights_hash
 from selectkit.extract.environment import public_version, require_working_torchvision
 from selectkit.extract.preprocess import Preprocessing
 

@@ -1,16 +1,15 @@
 """The one backbone class: a frozen token model, its pooling and its fingerprint."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.errors import BackboneError
+from selectkit.errors import BackboneError, ConfigError
 from selectkit.extract.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ POOLING = "cls after final norm; patch mean without cls and registers"
 
 
 AUGMENTATION = "mean of the image and its mirror image"
+FIVE_CROPS = "mean of five crops of {} pixels, corners and centre"
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class TokenBackbone:
     Attributes:
         id: A name that `load_backbone` takes.
         dim: D.
-        patch_size: Side of a patch in pixels.
+        patch_size: Side of a patch in pixels; 1 when crops are taken here, so that any size does.
         preprocessing: Default geometry, and the normalisation applied here.
         model: In eval mode, without gradients.
         tokens: The model's forward: (B, 3, H, W) float32 to (B, 1 + R + N, D) after the final
@@ -54,6 +54,9 @@ class TokenBackbone:
         last: n > 0 adds the feature "cls_last<n>", what `last_cls` returns (Oquab et al. 2024,
             arXiv 2304.07193, linear evaluation).
         flip: Whether features are the mean over the image and its mirror image.
+        crop: c > 0: features are the mean over five crops of c x c (see `five_crops`).
+        drift: bfloat16: how far it moves the features of reference images, as a share of their
+            length; None in float32.
     """
 
     id: str
@@ -72,6 +75,8 @@ class TokenBackbone:
     )
     last: int = 0
     flip: bool = False
+    crop: int = 0
+    drift: float | None = None
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
     @property
@@ -85,6 +90,36 @@ class TokenBackbone:
         """Batches to start before the first result is asked for: 1 on CUDA, else 0."""
         return int(self.device.startswith("cuda"))
 
+    def five_crops(self, plan: Preprocessing | None = None) -> "TokenBackbone":
+        """Return this backbone with features that are means over five crops of each image.
+
+        The crops are the four corners and the centre of the square that the resize leaves around
+        the centre crop, for 224 pixels one of 256 (Krizhevsky, Sutskever and Hinton 2012, section
+        4.1; with `flip` their ten patches). They are cut on the device.
+
+        Args:
+            plan: The geometry of one crop, with a margin; None = the backbone's own.
+
+        Returns:
+            The backbone. Its `preprocessing` gives the square from which the crops are cut.
+
+        Raises:
+            ConfigError: If there is no margin, or the model does not take the size of the crop.
+        """
+        plan = plan or self.preprocessing
+        if plan.mode == "squash" or plan.shorter == plan.size:
+            raise ConfigError(
+                "five crops need a margin around the centre crop, which this preprocessing does "
+                "not leave. Use meta-eval with a resize above the size."
+            )
+        if plan.size % self.patch_size or (self.only_size or plan.size) != plan.size:
+            near = self.only_size or max(self.patch_size, plan.size - plan.size % self.patch_size)
+            raise ConfigError(
+                f"{self.id} takes no crops of {plan.size} x {plan.size}. Use a size of {near}."
+            )
+        square = replace(plan, size=plan.shorter, resize=plan.shorter)
+        return replace(self, crop=plan.size, preprocessing=square, patch_size=1, only_size=None)
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what the features depend on, besides the pixels.
 
@@ -95,7 +130,7 @@ class TokenBackbone:
             JSON types: id, library, versions, class, weights hash, compute dtype, pooling,
             normalisation, and the augmentation if there is one.
         """
-        more = {"augmentation": AUGMENTATION} if self.flip else {}
+        more = {"augmentation": self._augmentation} if self.flip or self.crop else {}
         return {
             "id": self.id,
             **self.identity,
@@ -105,6 +140,12 @@ class TokenBackbone:
             "std": list(self.preprocessing.std),
             **more,
         }
+
+    @property
+    def _augmentation(self) -> str:
+        if not self.crop:
+            return AUGMENTATION
+        return FIVE_CROPS.format(self.crop) + (", and their mirror images" if self.flip else "")
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """Compute features of a batch.
@@ -223,11 +264,24 @@ class TokenBackbone:
 
         x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         x = x.div_(255).sub_(mean).div_(std)
-        found = self._features(x)
-        if not self.flip:
-            return found
-        mirrored = self._features(x.flip(-1))
-        return {name: (found[name] + mirrored[name]) / 2 for name in found}
+        views = self._views(x)
+        if len(views) == 1:
+            return self._features(x)
+        if x.is_cuda:  # one pass, so that the model is compiled once and not for every view
+            stacked = self._features(torch.cat(views))
+            return {k: v.view(len(views), len(x), -1).mean(dim=0) for k, v in stacked.items()}
+        parts = [self._features(view) for view in views]
+        return {k: torch.stack([part[k] for part in parts]).mean(dim=0) for k in parts[0]}
+
+    def _views(self, x: "Tensor") -> "list[Tensor]":
+        """What the features are the mean of; each (B, 3, H, W)."""
+        views = [x]
+        if self.crop:
+            bottom, right = x.shape[2] - self.crop, x.shape[3] - self.crop
+            middle = (round(bottom / 2), round(right / 2))
+            places = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle]
+            views = [x[..., i : i + self.crop, j : j + self.crop] for i, j in places]
+        return views + [view.flip(-1) for view in views] if self.flip else views
 
     def _features(self, x: "Tensor") -> "dict[str, Tensor]":
         if self.last and self.last_cls:
@@ -243,6 +297,10 @@ class TokenBackbone:
         if pixels.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
             raise BackboneError(
                 f"pixels must be uint8 of shape (B, H, W, 3), got {pixels.dtype} {shape}."
+            )
+        if self.crop and min(shape[1:3]) < self.crop:
+            raise BackboneError(
+                f"five crops of {self.crop} need larger images, got {shape[1]} x {shape[2]}."
             )
         if shape[1] % self.patch_size or shape[2] % self.patch_size:
             raise BackboneError(
@@ -268,22 +326,3 @@ class TokenBackbone:
         if self.dtype == "bfloat16":
             contexts.append(torch.autocast(kind, dtype=torch.bfloat16))
         return contexts
-
-
-def weights_hash(model: "nn.Module") -> str:
-    """Hash all weights of a model: name, dtype, shape and bytes, in order of name.
-
-    Args:
-        model: Any module, on any device.
-
-    Returns:
-        "sha256:<hex>". Equal weights give equal hashes wherever their files lie.
-    """
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return "sha256:" + digest.hexdigest()

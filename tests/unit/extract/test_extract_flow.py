@@ -245,16 +245,36 @@ def test_timings_say_what_limited_the_run() -> None:
     assert timings.seconds >= timings.write >= 0.002
     assert (timings.decode, timings.forward) == (0.0, 0.0)
     assert timings.images_per_second == 3 / timings.seconds
-    assert Timings(0, 0.0, 0.0, 0.0, 0.0).images_per_second == 0
+    assert Timings().images_per_second == 0
     assert set(timings.to_dict()) == {
         "images",
         "seconds",
         "images_per_second",
         "limit",
+        "shares",
         "decode",
         "forward",
         "write",
+        "transfer",
     }
+
+
+def test_time_that_a_device_waits_for_pixels_is_taken_from_the_forward_pass() -> None:
+    clock = Clock(images=1)
+    with clock.spent_on("forward"):
+        time.sleep(0.004)
+    plain, split, all_of_it = clock.timings(), clock.timings(transfer=0.003), clock.timings(9.0)
+    assert plain.transfer is None
+    assert set(plain.shares) == {"forward", "decode", "write"}
+    assert split.transfer == 0.003
+    assert split.limit == "transfer" or split.forward > 0.003
+    assert split.forward == pytest.approx(plain.forward - 0.003)
+    assert (all_of_it.forward, all_of_it.limit) == (0.0, "transfer")
+    assert all_of_it.transfer == plain.forward
+    assert (plain + split).transfer == (split + plain).transfer == 0.003
+    assert (split + split).transfer == 0.006
+    assert (plain + plain).transfer is None
+    assert 0 < sum(split.shares.values()) <= 1
 
 
 def test_a_slow_model_is_named(tmp_path: Path) -> None:
