@@ -23,12 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import Ints, log_softmax, softmax
-from selectkit.errors import DataError
 from selectkit.heads.curvature import Gram, Pairs
 from selectkit.heads.passes import Standardised
 from selectkit.heads.rows import Float64s
 
-_ITERATIONS = 1000
+_ITERATIONS = 500
 _SAMPLE = 2048
 _SMALL_PRODUCT = 1e6
 _BLOCK_ENTRIES = 2**19
@@ -66,10 +65,8 @@ def regularisation_path(
 
     Yields:
         Strength, weights (D, K) and bias (K,), float64, each centred over the classes. The
-        objective is within about 1e-7 of its minimum (1e-15 for float64 rows).
-
-    Raises:
-        DataError: If the fit does not converge: the features cannot be standardised sensibly.
+        objective is within about 1e-7 of its minimum (1e-14 for float64 rows), or as near as 500
+        steps come: penalties that hardly penalise separable classes have no end.
     """
     loss: _Loss = _BinaryLoss(x, labels) if n_classes == 2 else _SoftmaxLoss(x, labels, n_classes)
     gram, sample = Gram.of(x), x.sample(_SAMPLE)
@@ -84,18 +81,13 @@ def regularisation_path(
             slope = point.slope + ridge * _weights_only(point.theta, loss.columns)
             direction = pairs.direction(slope, ridge, metric)
             promised = -float(slope @ direction) / 2
-            if promised <= (1e-15 if x.dtype == np.float64 else 1e-7):
+            if promised <= (1e-14 if x.dtype == np.float64 else 1e-7):
                 break
             new = _step(loss, point, direction, promised, ridge, x.dtype)
             if new is None:
                 break
             pairs.add(new.theta - point.theta, new.slope - point.slope)
             point = new
-        else:
-            raise DataError(
-                f"the linear head did not converge in {_ITERATIONS} passes at strength "
-                f"{strength:g}; use stronger penalties."
-            )
         yield strength, *_centred(point.theta, loss.columns)
 
 
