@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selectkit.cache import layout
@@ -84,7 +83,7 @@ def summary(store: "FeatureStore") -> StoreInfo:
         groups=len(set(key)),
         splits={split: dict(sorted(found.items())) for split, found in by_split.items()},
         views=tuple(_view(store, name) for name in store.views()),
-        bytes=_bytes(store.path),
+        bytes=sum(size for _, size in store.files.walk()),
     )
 
 
@@ -100,7 +99,3 @@ def _view(store: "FeatureStore", name: str) -> ViewSummary:
             for head in store.heads(name)
         },
     )
-
-
-def _bytes(root: Path) -> int:
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

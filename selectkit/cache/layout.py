@@ -17,20 +17,17 @@ or chance: equal input gives equal bytes. Zarr v3: https://zarr-specs.readthedoc
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from selectkit import artifact
+from selectkit.cache.files import Files
 from selectkit.errors import CacheError, ConfigError
 
 FORMAT_VERSION = 1
 CHECKSUM = "selectkit_checksum"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 def checked_name(name: str, what: str) -> str:
@@ -75,6 +72,11 @@ def logits_folder(view: str, head: str) -> str:
 def chunk_path(folder: str, shard: int) -> str:
     """Return the chunk file of a shard, relative to the store."""
     return f"{folder}/c/{shard}/0"
+
+
+def zarr_path(folder: str) -> str:
+    """Return the zarr.json of a folder, relative to the store; the folder "" is the store."""
+    return f"{folder}/zarr.json" if folder else "zarr.json"
 
 
 def index_path(shard: int) -> str:
@@ -143,22 +145,21 @@ def like(document: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
     return dict(document)
 
 
-def write_zarr(folder: Path, document: Mapping[str, Any]) -> None:
+def write_zarr(files: Files, folder: str, document: Mapping[str, Any]) -> None:
     """Write `folder`/zarr.json atomically, unless it already says the same."""
     data = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    clean(folder)
-    target = folder / "zarr.json"
-    if not (target.is_file() and target.read_bytes() == data):
-        artifact.write_bytes(target, data)
-        sync_folder(folder)
+    path = zarr_path(folder)
+    files.clean(folder)
+    if not (files.exists(path) and files.read(path) == data):
+        files.write(path, data)
 
 
-def read_zarr(folder: Path) -> dict[str, Any]:
+def read_zarr(files: Files, folder: str) -> dict[str, Any]:
     """Read `folder`/zarr.json and check its own checksum.
 
     Args:
-        folder: The group or array.
+        files: The store's.
+        folder: The group or array, "" for the store itself.
 
     Returns:
         The document, checksum included.
@@ -166,21 +167,23 @@ def read_zarr(folder: Path) -> dict[str, Any]:
     Raises:
         CacheError: If it is missing, no JSON, or not what was written.
     """
-    document = read_json(folder / "zarr.json")
+    path = zarr_path(folder)
+    document = read_json(files, path)
     attributes = document.get("attributes")
     intact = isinstance(attributes, dict) and document == sealed(document)
     if not intact:
         raise CacheError(
-            f"{folder / 'zarr.json'} is damaged: its checksum does not match. "
+            f"{files.where(path)} is damaged: its checksum does not match. "
             "Restore it from a copy, or extract into another store."
         )
     return document
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(files: Files, path: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
+        files: The store's.
         path: The file.
 
     Returns:
@@ -189,38 +192,38 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CacheError: If the file is missing, unreadable or holds something else.
     """
-    return _parse(path, _read(path))
+    return _parse(files, path, _read(files, path))
 
 
-def _read(path: str | Path) -> bytes:
+def _read(files: Files, path: str) -> bytes:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return b"".join(iter(partial(os.read, handle, 1 << 20), b""))
-        finally:
-            os.close(handle)
+        return files.read(path)
     except FileNotFoundError:
         raise CacheError(
-            f"{path} is missing. Run `selectkit verify` to see what else is."
+            f"{files.where(path)} is missing. Run `selectkit verify` to see what else is."
         ) from None
     except OSError as error:
-        raise CacheError(f"{path} is damaged: not readable as JSON ({error}).") from None
+        raise CacheError(
+            f"{files.where(path)} is damaged: not readable as JSON ({error})."
+        ) from None
 
 
-def _parse(path: str | Path, data: bytes) -> dict[str, Any]:
+def _parse(files: Files, path: str, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CacheError(f"{path} is damaged: not readable as JSON ({error}).") from None
+        where = files.where(path)
+        raise CacheError(f"{where} is damaged: not readable as JSON ({error}).") from None
     if not isinstance(document, dict):
-        raise CacheError(f"{path} is damaged: it holds no JSON object.")
+        raise CacheError(f"{files.where(path)} is damaged: it holds no JSON object.")
     return document
 
 
-def read_sealed(path: str | Path) -> tuple[dict[str, Any], bool]:
+def read_sealed(files: Files, path: str) -> tuple[dict[str, Any], bool]:
     """Read a JSON object with a field "checksum", the content hash of its other fields.
 
     Args:
+        files: The store's.
         path: The file.
 
     Returns:
@@ -229,13 +232,13 @@ def read_sealed(path: str | Path) -> tuple[dict[str, Any], bool]:
     Raises:
         CacheError: If the file is missing, unreadable or holds something else.
     """
-    data = _read(path)
+    data = _read(files, path)
     if data[85:86] == b"," and data.endswith(b"}\n"):  # written by us: it can be hashed as it is
         digest = hashlib.sha256(b"{" + data[86:-1]).hexdigest()
         if data[:85] == f'{{"checksum":"sha256:{digest}"'.encode():
             document: dict[str, Any] = json.loads(data)
             return document, True
-    document = _parse(path, data)
+    document = _parse(files, path, data)
     rest = {key: value for key, value in document.items() if key != "checksum"}
     return document, document.get("checksum") == artifact.content_hash(rest)
 
@@ -258,37 +261,6 @@ def json_object(value: Mapping[str, Any], what: str) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{what} must hold JSON values only: {error}.") from None
     return copy
-
-
-def folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted by name; none when it does not exist."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return [folder / name for name in sorted(e.name for e in entries if e.is_dir())]
-
-
-def stale_temporaries(folder: Path) -> list[Path]:
-    """Return the files that an interrupted atomic write left in a folder."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return [folder / e.name for e in entries if _TEMPORARY.fullmatch(e.name) and e.is_file()]
-
-
-def clean(folder: Path) -> None:
-    """Remove what an interrupted atomic write left in a folder. Only for the one writer."""
-    for path in stale_temporaries(folder):
-        path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:

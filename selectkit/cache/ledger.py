@@ -8,16 +8,15 @@ A commit also names the images its rows came from. A view's shard counts only wh
 lists these images, so features can never be read beside another image's label.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Self
 
 import google_crc32c
 
 from selectkit import artifact
 from selectkit.cache import layout
+from selectkit.cache.files import Files
 from selectkit.errors import CacheError
 
 
@@ -57,33 +56,29 @@ def is_chunk(path: str) -> bool:
     return path.startswith("views/")
 
 
-def scopes(root: Path) -> list[str]:
+def scopes(files: Files) -> list[str]:
     """Return the scopes that have a folder in the ledger, sorted."""
-    return [folder.name for folder in layout.folders(root / "commits")]
+    return files.folders("commits")
 
 
-def shards(root: Path, scope: str) -> list[int]:
+def shards(files: Files, scope: str) -> list[int]:
     """Return the numbers of the shards that have a commit in a scope, ascending."""
-    try:
-        with os.scandir(root / "commits" / scope) as entries:
-            names = [entry.name for entry in entries]
-    except FileNotFoundError:
-        return []
+    names = files.names(f"commits/{scope}")
     stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
-def find(root: Path, scope: str, shard: int) -> Commit | None:
+def find(files: Files, scope: str, shard: int) -> Commit | None:
     """Return one commit, or None when there is none; errors as for `read`."""
-    exists = (root / layout.commit_path(scope, shard)).exists()
-    return read(root, scope, shard) if exists else None
+    exists = files.exists(layout.commit_path(scope, shard))
+    return read(files, scope, shard) if exists else None
 
 
-def read(root: Path, scope: str, shard: int) -> Commit:
+def read(files: Files, scope: str, shard: int) -> Commit:
     """Read one commit.
 
     Args:
-        root: The store.
+        files: The store's.
         scope: Ledger scope.
         shard: Number of the shard.
 
@@ -93,21 +88,23 @@ def read(root: Path, scope: str, shard: int) -> Commit:
     Raises:
         CacheError: If the commit is missing or damaged.
     """
-    path = f"{root}/{layout.commit_path(scope, shard)}"  # 10,000 of them: Path takes too long
-    document = read_document(path)
+    path = layout.commit_path(scope, shard)
+    document = read_document(files, path)
     if (document["scope"], document["shard"]) != (scope, shard):
+        found = f"shard {document['shard']} of {document['scope']!r}"
         raise CacheError(
-            f"{path} is the commit of shard {document['shard']} of {document['scope']!r}: "
-            "it lies in the wrong place. Delete it to have the shard extracted again."
+            f"{files.where(path)} is the commit of {found}: it lies in the wrong "
+            "place. Delete it to have the shard extracted again."
         )
     old = _parse(document)
-    return _settle(root, old, _parse(document["next"])) if "next" in document else old
+    return _settle(files, old, _parse(document["next"])) if "next" in document else old
 
 
-def read_document(path: str | Path) -> dict[str, Any]:
+def read_document(files: Files, path: str) -> dict[str, Any]:
     """Read a commit file and check its own checksum.
 
     Args:
+        files: The store's.
         path: The commit file.
 
     Returns:
@@ -116,52 +113,50 @@ def read_document(path: str | Path) -> dict[str, Any]:
     Raises:
         CacheError: If it is missing, no JSON, not what was written, or of another format version.
     """
-    document, intact = layout.read_sealed(path)
+    document, intact = layout.read_sealed(files, path)
     if not intact:
         raise CacheError(
-            f"{path} is damaged: its checksum does not match. "
+            f"{files.where(path)} is damaged: its checksum does not match. "
             "Delete it to have the shard extracted again."
         )
     if document.get("kind") != "commit" or document.get("format_version") != layout.FORMAT_VERSION:
-        raise CacheError(f"{path} is no commit of format version {layout.FORMAT_VERSION}.")
+        where = files.where(path)
+        raise CacheError(f"{where} is no commit of format version {layout.FORMAT_VERSION}.")
     return document
 
 
 def publish(
-    root: Path, scope: str, shard: int, rows: int, images: str, files: Mapping[str, bytes]
+    files: Files, scope: str, shard: int, rows: int, images: str, contents: Mapping[str, bytes]
 ) -> None:
     """Write the files of a shard and then their commit; replaces an earlier one as a whole.
 
     Args:
-        root: The store. The caller holds its lock.
+        files: The store's. The caller holds its lock.
         scope: Ledger scope.
         shard: Number of the shard.
         rows: Rows of the shard that exist after this.
         images: Content hash of the images these rows come from.
-        files: Content of each file by its path relative to the store.
+        contents: Content of each file by its path relative to the store.
     """
-    new = Commit(rows, images, {path: Stamp.of(path, data) for path, data in files.items()})
+    new = Commit(rows, images, {path: Stamp.of(path, data) for path, data in contents.items()})
     try:
-        old = find(root, scope, shard)
+        old = find(files, scope, shard)
     except CacheError:  # a damaged commit is replaced like a missing one
         old = None
     if old is not None and old != new:
-        _write(root, scope, shard, old, new)
-    for path, data in files.items():
-        folder = (root / path).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        _write(files, scope, shard, old, new)
+    for path, data in contents.items():
         if is_chunk(path):
-            layout.clean(folder)
-        artifact.write_bytes(root / path, data)
-        layout.sync_folder(folder)
-    _write(root, scope, shard, new, None)
+            files.clean(path.rpartition("/")[0])
+        files.write(path, data)
+    _write(files, scope, shard, new, None)
 
 
-def read_file(root: Path, path: str, stamp: Stamp) -> bytes:
+def read_file(files: Files, path: str, stamp: Stamp) -> bytes:
     """Read a committed file that is not a chunk and compare it with its stamp.
 
     Args:
-        root: The store.
+        files: The store's.
         path: The file, relative to the store.
         stamp: What its commit says.
 
@@ -173,23 +168,22 @@ def read_file(root: Path, path: str, stamp: Stamp) -> bytes:
     """
     hint = "Run `selectkit verify` to see what else is."
     try:
-        data = (root / path).read_bytes()
+        data = files.read(path)
     except OSError:
         raise CacheError(
-            f"{root / path} is missing though its shard is committed. {hint}"
+            f"{files.where(path)} is missing though its shard is committed. {hint}"
         ) from None
     if Stamp.of(path, data) != stamp:
-        raise CacheError(f"{root / path} is damaged: its checksum does not match. {hint}")
+        raise CacheError(f"{files.where(path)} is damaged: its checksum does not match. {hint}")
     return data
 
 
-def withdraw(root: Path, scope: str) -> None:
+def withdraw(files: Files, scope: str) -> None:
     """Remove all commits of a scope: its shards stop to exist for readers."""
-    for shard in shards(root, scope):
-        (root / layout.commit_path(scope, shard)).unlink(missing_ok=True)
+    files.remove(*(layout.commit_path(scope, shard) for shard in shards(files, scope)))
 
 
-def _write(root: Path, scope: str, shard: int, commit: Commit, following: Commit | None) -> None:
+def _write(files: Files, scope: str, shard: int, commit: Commit, following: Commit | None) -> None:
     document = {
         "kind": "commit",
         "format_version": layout.FORMAT_VERSION,
@@ -199,10 +193,7 @@ def _write(root: Path, scope: str, shard: int, commit: Commit, following: Commit
         **({"next": _as_json(following)} if following is not None else {}),
     }
     document["checksum"] = artifact.content_hash(document)
-    path = root / layout.commit_path(scope, shard)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    artifact.write_bytes(path, artifact.canonical_json(document) + b"\n")
-    layout.sync_folder(path.parent)
+    files.write(layout.commit_path(scope, shard), artifact.canonical_json(document) + b"\n")
 
 
 def _as_json(commit: Commit) -> dict[str, Any]:
@@ -215,17 +206,17 @@ def _parse(document: Mapping[str, Any]) -> Commit:
     return Commit(document["rows"], document["images"], files)
 
 
-def _settle(root: Path, old: Commit, new: Commit) -> Commit:
+def _settle(files: Files, old: Commit, new: Commit) -> Commit:
     """The state of an interrupted replacement; mixed files share at least the old rows."""
-    replaced = {path for path, stamp in new.files.items() if _found(root / path, path) == stamp}
+    replaced = {path for path, stamp in new.files.items() if _found(files, path) == stamp}
     if replaced == set(new.files):
         return replace(new, unsettled=True)
-    files = {path: new.files[path] if path in replaced else s for path, s in old.files.items()}
-    return Commit(min(old.rows, new.rows), old.images, files, unsettled=True)
+    stamps = {path: new.files[path] if path in replaced else s for path, s in old.files.items()}
+    return Commit(min(old.rows, new.rows), old.images, stamps, unsettled=True)
 
 
-def _found(path: Path, relative: str) -> Stamp | None:
+def _found(files: Files, path: str) -> Stamp | None:
     try:
-        return Stamp.of(relative, path.read_bytes())
+        return Stamp.of(path, files.read(path))
     except OSError:
         return None

@@ -13,8 +13,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from selectkit.errors import CacheError
 
@@ -27,8 +28,29 @@ class BusyError(CacheError):
     """Somebody else is writing."""
 
 
+class Lock(Protocol):
+    """The right to write one store; what its methods promise is said at `WriteLock`."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this handle holds the lock, shared or not, in this process."""
+        ...
+
+    def held(self, *, shared: bool = False) -> AbstractContextManager[bool]:
+        """Hold the lock."""
+        ...
+
+    def share(self) -> None:
+        """Let others in who share."""
+        ...
+
+    def shard(self, shard: int, patience: float = _PATIENCE) -> AbstractContextManager[None]:
+        """Be the only one that replaces the files of one shard."""
+        ...
+
+
 class WriteLock:
-    """The right to write one store; entered again by the same handle at no cost."""
+    """The right to write a local store; entered again by the same handle at no cost."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

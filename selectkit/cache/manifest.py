@@ -2,41 +2,45 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from selectkit import schemas
 from selectkit.cache import layout
+from selectkit.cache.files import Files
 from selectkit.errors import ArtifactError, CacheError
 
 _OURS = re.compile(r"\.lock|splits\.json|index|commits|views|leases|\..+\.[a-z0-9_]{8}")
 
 
-def claim(root: Path) -> None:
-    """Make the folder of a new store; an attempt that was interrupted may be taken over.
+def claim(files: Files) -> None:
+    """Make the place of a new store; an attempt that was interrupted may be taken over.
 
     Args:
-        root: The folder.
+        files: What will be the store's.
 
     Raises:
-        CacheError: If it holds a store or something else, or cannot be made.
+        CacheError: If there is a store or something else, or it cannot be made.
     """
-    if (root / "zarr.json").exists():
-        raise CacheError(f"{root} already holds a store: open it, or choose another path.")
+    place = files.place
+    if files.exists("zarr.json"):
+        raise CacheError(f"{place} already holds a store: open it, or choose another path.")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        foreign = [p.name for p in root.iterdir() if not _OURS.fullmatch(p.name)]
+        files.make()
+        names = [*files.folders(""), *files.names("")]
     except OSError as error:
-        raise CacheError(f"{root} cannot be used for a store: {error.strerror}.") from None
+        raise CacheError(f"{place} cannot be used for a store: {error.strerror}.") from None
+    foreign = [name for name in names if not _OURS.fullmatch(name)]
     if foreign:
-        raise CacheError(f"{root} is not empty ({min(foreign)!r} lies in it): choose another path.")
+        raise CacheError(
+            f"{place} is not empty ({min(foreign)!r} lies in it): choose another path."
+        )
 
 
-def read(root: Path) -> dict[str, Any]:
+def read(files: Files) -> dict[str, Any]:
     """Read and check the manifest.
 
     Args:
-        root: The store.
+        files: The store's.
 
     Returns:
         rows, rows_per_shard and source, besides kind and format_version.
@@ -44,29 +48,32 @@ def read(root: Path) -> dict[str, Any]:
     Raises:
         CacheError: If there is no store, or its manifest is damaged or of an unknown version.
     """
-    if not (root / "zarr.json").is_file():
-        raise CacheError(f"no feature store at {root}: run `selectkit extract` first.")
-    attributes = layout.read_json(root / "zarr.json").get("attributes")
+    place = files.place
+    if not files.exists("zarr.json"):
+        raise CacheError(f"no feature store at {place}: run `selectkit extract` first.")
+    attributes = layout.read_json(files, "zarr.json").get("attributes")
     found = attributes.get("selectkit") if isinstance(attributes, dict) else None
     if not isinstance(found, dict) or found.get("kind") != "store":
         raise CacheError(
-            f"{root} is a Zarr hierarchy but no feature store: its manifest is absent."
+            f"{place} is a Zarr hierarchy but no feature store: its manifest is absent."
         )
     if found.get("format_version") != layout.FORMAT_VERSION:
         raise CacheError(
-            f"{root} is a store of format version {found.get('format_version')!r}; this release "
+            f"{place} is a store of format version {found.get('format_version')!r}; this release "
             f"reads version {layout.FORMAT_VERSION}. Upgrade selectkit, or extract again."
         )
-    manifest: dict[str, Any] = layout.read_zarr(root)["attributes"]["selectkit"]
-    validate(manifest, root / "zarr.json")
+    manifest: dict[str, Any] = layout.read_zarr(files, "")["attributes"]["selectkit"]
+    validate(manifest, files.where("zarr.json"))
     return manifest
 
 
-def write(root: Path, rows: int, rows_per_shard: int, source: Mapping[str, Any]) -> dict[str, Any]:
+def write(
+    files: Files, rows: int, rows_per_shard: int, source: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write the manifest and return it.
 
     Args:
-        root: The store.
+        files: The store's.
         rows: Rows planned.
         rows_per_shard: Rows of every shard but the last.
         source: JSON values.
@@ -84,12 +91,12 @@ def write(root: Path, rows: int, rows_per_shard: int, source: Mapping[str, Any])
         "rows_per_shard": rows_per_shard,
         "source": layout.json_object(source, "source"),
     }
-    validate(manifest, root / "zarr.json")
-    layout.write_zarr(root, layout.group_document({"selectkit": manifest}))
+    validate(manifest, files.where("zarr.json"))
+    layout.write_zarr(files, "", layout.group_document({"selectkit": manifest}))
     return manifest
 
 
-def validate(document: dict[str, Any], where: Path) -> None:
+def validate(document: dict[str, Any], where: str) -> None:
     """Check a document against its schema.
 
     Args:
@@ -100,6 +107,6 @@ def validate(document: dict[str, Any], where: Path) -> None:
         CacheError: With all places at which it breaks the schema.
     """
     try:
-        schemas.validate(document, str(where))
+        schemas.validate(document, where)
     except ArtifactError as error:
         raise CacheError(str(error)) from None

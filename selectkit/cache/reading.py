@@ -90,7 +90,9 @@ def _gather(
     parts = []
     for name in names:
         array = store.array(view, name)
-        for shard in np.unique(rows // store.rows_per_shard).tolist():
+        shards = np.unique(rows // store.rows_per_shard).tolist()
+        array.fetch(shards)
+        for shard in shards:
             array.check(shard)
         parts.append(array[rows].astype(np.float32, copy=False))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -13,22 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from selectkit import artifact
-from selectkit.cache import layout, manifest
-from selectkit.cache.lock import WriteLock
+from selectkit.cache import layout, manifest, splits
+from selectkit.cache.files import Files, files_at
 from selectkit.cache.splits import SplitScheme
 from selectkit.cache.store import FeatureStore
 from selectkit.cache.verify import Problem, damaged_shards, documents
 from selectkit.cache.views import HeadInfo, ViewInfo
 from selectkit.errors import CacheError
+from selectkit.location import Url
 
 _TEXT = bytes([*range(32, 127), 10, 9])  # what most bytes of a description are
 
 
-def repair(path: str | Path) -> list[Problem]:
+def repair(path: str | Path | Url) -> list[Problem]:
     """Withdraw damaged shards and mend damaged descriptions, so that `verify` finds nothing.
 
     Args:
-        path: The store.
+        path: The store's folder or URL.
 
     Returns:
         The files concerned and what was done about each; what could not be mended is left as it
@@ -37,54 +38,55 @@ def repair(path: str | Path) -> list[Problem]:
     Raises:
         CacheError: If there is no store, its manifest cannot be mended, or somebody is writing it.
     """
-    root = Path(path)
-    if not (root / "zarr.json").is_file():
-        manifest.read(root)  # says that there is no store
-    with WriteLock(root).held():
-        done = [*_descriptions(root)]
-    store = FeatureStore.open(root)
+    files = files_at(path)
+    files.refresh()
+    if not files.exists("zarr.json"):
+        manifest.read(files)  # says that there is no store
+    with files.lock().held():
+        files.refresh()
+        done = [*_descriptions(files.direct())]
+    store = FeatureStore.open(path)
     with store.writing():
-        for folder, document in documents(store):
-            if _document_differs(store.path / folder, document):
-                layout.write_zarr(store.path / folder, document)
+        direct = store.direct()
+        for folder, document in documents(direct):
+            if _document_differs(direct.files, folder, document):
+                layout.write_zarr(direct.files, folder, document)
                 done.append(Problem(f"{folder}/zarr.json", "was damaged: written anew."))
-        for scope, shard in damaged_shards(store):
+        for scope, shard in [*damaged_shards(direct)]:
             name = layout.commit_path(scope, shard)
-            (root / name).unlink(missing_ok=True)
-            layout.sync_folder((root / name).parent)
+            store.files.remove(name)
             verb = "fit" if ".logits." in scope else "extract"
             what = f"withdrawn: run `selectkit {verb}` again to have the shard written anew."
             done.append(Problem(name, what))
     return done
 
 
-def _descriptions(root: Path) -> Iterator[Problem]:
+def _descriptions(files: Files) -> Iterator[Problem]:
     """Mend what nothing else says: manifest, splits, views and heads."""
-    yield from _mend(root / "zarr.json", root, partial(manifest.read, root), _zarr_intact)
-    splits = root / "splits.json"
-    yield from _mend(splits, root, partial(SplitScheme.load, splits), _splits_intact)
-    for view in layout.folders(root / "views"):
-        if (view / "zarr.json").is_file():
-            read = partial(ViewInfo.read, root, view.name)
-            yield from _mend(view / "zarr.json", root, read, _zarr_intact)
-        for head in layout.folders(view / "logits"):
-            if (head / "zarr.json").is_file():
-                read_head = partial(HeadInfo.read, root, view.name, head.name)
-                yield from _mend(head / "zarr.json", root, read_head, _zarr_intact)
+    yield from _mend(files, "zarr.json", partial(manifest.read, files), _zarr_intact)
+    yield from _mend(files, splits.PATH, partial(SplitScheme.load, files), _splits_intact)
+    for view in files.folders("views"):
+        path = f"views/{view}/zarr.json"
+        if files.exists(path):
+            yield from _mend(files, path, partial(ViewInfo.read, files, view), _zarr_intact)
+        for head in files.folders(f"views/{view}/logits"):
+            path = f"{layout.logits_folder(view, head)}/zarr.json"
+            if files.exists(path):
+                read = partial(HeadInfo.read, files, view, head)
+                yield from _mend(files, path, read, _zarr_intact)
 
 
 def _mend(
-    file: Path, root: Path, read: Callable[[], object], intact: Callable[[Any], bool]
+    files: Files, path: str, read: Callable[[], object], intact: Callable[[Any], bool]
 ) -> Iterator[Problem]:
     try:
         read()
     except CacheError:
-        data = file.read_bytes() if file.is_file() else b""
+        data = files.read(path) if files.exists(path) else b""
         found = next((d for d in _neighbours(data) if _is_intact(d, intact)), None)
         if found is not None:
-            artifact.write_bytes(file, found)
-            what = "had one wrong byte: mended by its checksum."
-            yield Problem(file.relative_to(root).as_posix(), what)
+            files.write(path, found)
+            yield Problem(path, "had one wrong byte: mended by its checksum.")
 
 
 def _neighbours(data: bytes) -> Iterator[bytes]:
@@ -114,9 +116,9 @@ def _splits_intact(document: Any) -> bool:
     return bool(document["checksum"] == artifact.content_hash(rest))
 
 
-def _document_differs(folder: Path, document: dict[str, Any]) -> bool:
+def _document_differs(files: Files, folder: str, document: dict[str, Any]) -> bool:
     try:
-        found = layout.read_zarr(folder)
+        found = layout.read_zarr(files, folder)
     except CacheError:
         return True
     return found != layout.like(document, found)

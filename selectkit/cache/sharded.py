@@ -1,11 +1,10 @@
 """Reading a stored array: chunk files are mapped into memory, not decoded."""
 
 import mmap
-import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from io import FileIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import Floats, Ints
 from selectkit.cache import dtypes, layout, ledger
+from selectkit.cache.files import Files
 from selectkit.errors import CacheError
 
 _MAPPED_AT_ONCE = 256  # every mapping holds a file descriptor; 1,024 is the usual limit
@@ -32,7 +32,7 @@ class ShardedArray:
 
     def __init__(
         self,
-        root: Path,
+        files: Files,
         folder: str,
         shape: tuple[int, int],
         chunk_rows: int,
@@ -43,7 +43,7 @@ class ShardedArray:
         """Check that every committed chunk file is there with its right size.
 
         Args:
-            root: The store.
+            files: The store's.
             folder: The array's folder, relative to the store.
             shape: (N, D).
             chunk_rows: Rows of one chunk.
@@ -56,14 +56,15 @@ class ShardedArray:
         """
         self.shape = shape
         self.dtype = np.dtype("float16" if stored == "float16" else "float32")
-        self._root, self._folder, self._stored, self._chunk_rows = root, folder, stored, chunk_rows
+        self._files, self._folder = files, folder
+        self._stored, self._chunk_rows = stored, chunk_rows
         self._commits, self._checked = commits, checked
         self._maps: OrderedDict[int, npt.NDArray[np.void]] = OrderedDict()
         self._row_dtype = np.dtype(f"V{shape[1] * dtypes.stored_dtype(stored).itemsize}")
         self._extent = np.zeros(-(-shape[0] // chunk_rows), dtype=np.int64)
         size = dtypes.chunk_size(chunk_rows, shape[1], stored)
         for shard, commit in commits.items():
-            check_size(root, layout.chunk_path(folder, shard), size)
+            check_size(files, layout.chunk_path(folder, shard), size)
             self._extent[shard] = commit.rows
 
     def __len__(self) -> int:
@@ -106,6 +107,10 @@ class ShardedArray:
         """
         return self[:]
 
+    def fetch(self, shards: Iterable[int]) -> None:
+        """Get ready to read some shards, several at a time where that is faster."""
+        self._files.fetch(layout.chunk_path(self._folder, shard) for shard in shards)
+
     def check(self, shard: int) -> None:
         """Compare a chunk with its checksums, unless the store's handle did so before.
 
@@ -119,17 +124,27 @@ class ShardedArray:
         stamp = self._commits[shard].files[path]
         if (path, stamp) in self._checked:
             return
-        raw = self._mapped(shard)
-        found = f"{int(google_crc32c.value(raw)):08x}"
-        with (self._root / path).open("rb") as file:
+        if not self._is_intact(shard, path, stamp):
+            self._maps.pop(shard, None)
+            if not (self._files.renew(path) and self._is_intact(shard, path, stamp)):
+                raise CacheError(
+                    f"{self._files.where(path)} is damaged: its checksum does not match. "
+                    "Run `selectkit verify` to find all such files."
+                )
+        self._checked.add((path, stamp))
+
+    def _is_intact(self, shard: int, path: str, stamp: ledger.Stamp) -> bool:
+        found = f"{int(google_crc32c.value(self._mapped(shard))):08x}"
+        with self._open(path) as file:
             file.seek(-4, 2)
             tail = f"{int.from_bytes(file.read(4), 'little'):08x}"
-        if not found == tail == stamp.crc32c:
-            raise CacheError(
-                f"{self._root / path} is damaged: its checksum does not match. "
-                "Run `selectkit verify` to find all such files."
-            )
-        self._checked.add((path, stamp))
+        return found == tail == stamp.crc32c
+
+    def _open(self, path: str) -> FileIO:
+        try:
+            return FileIO(self._files.local(path))
+        except OSError:
+            raise missing(self._files, path) from None
 
     def _row_numbers(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         if rows.dtype == bool or (rows.dtype.kind not in "iu" and rows.size):
@@ -141,8 +156,9 @@ class ShardedArray:
         return rows
 
     def _refuse(self, row: int) -> None:
+        array = self._files.where(self._folder)
         raise CacheError(
-            f"row {row} (shard {row // self._chunk_rows}) of {self._root / self._folder} is not "
+            f"row {row} (shard {row // self._chunk_rows}) of {array} is not "
             "committed: finish the extraction, or read only the rows listed by `.rows`."
         )
 
@@ -174,15 +190,16 @@ class ShardedArray:
         return dtypes.decode(out, self._stored)
 
     def _read_into(self, out: npt.NDArray[np.generic], shard: int, offset: int) -> None:
-        path = self._root / layout.chunk_path(self._folder, shard)
-        with path.open("rb", buffering=0) as file:
+        path = layout.chunk_path(self._folder, shard)
+        with self._open(path) as file:
             file.seek(offset * out.strides[0])
             target = out.view(np.uint8).reshape(-1).data
             done = 0
             while done < len(target):
                 got = file.readinto(target[done:])
                 if not got:
-                    raise CacheError(f"{path} was cut short while it was read.")
+                    where = self._files.where(path)
+                    raise CacheError(f"{where} was cut short while it was read.")
                 done += got
 
     def _mapped(self, shard: int) -> npt.NDArray[np.void]:
@@ -190,7 +207,7 @@ class ShardedArray:
         if shard in self._maps:
             self._maps.move_to_end(shard)
             return self._maps[shard]
-        with (self._root / layout.chunk_path(self._folder, shard)).open("rb") as file:
+        with self._open(layout.chunk_path(self._folder, shard)) as file:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         raw = np.frombuffer(mapping, self._row_dtype, count=self._chunk_rows)
         self._maps[shard] = raw
@@ -199,26 +216,31 @@ class ShardedArray:
         return raw
 
 
-def check_size(root: Path, path: str, size: int) -> None:
+def check_size(files: Files, path: str, size: int) -> None:
     """Check that a committed file is there and has its size.
 
     Args:
-        root: The store.
-        path: The file, relative to the store.
+        files: The store's.
+        path: The file.
         size: Bytes it must have.
 
     Raises:
         CacheError: If it does not.
     """
     try:
-        found = os.stat(f"{root}/{path}").st_size  # noqa: PTH116 # 10,000 of them
+        found = files.size(path)
     except OSError:
-        raise CacheError(
-            f"{root / path} is missing though its shard is committed. "
-            "Run `selectkit verify` to see what else is."
-        ) from None
+        raise missing(files, path) from None
     if found != size:
         raise CacheError(
-            f"{root / path} has {found} bytes instead of {size}. "
+            f"{files.where(path)} has {found} bytes instead of {size}. "
             "Run `selectkit verify` to find all such files."
         )
+
+
+def missing(files: Files, path: str) -> CacheError:
+    """Return what to say about a committed file that cannot be read."""
+    return CacheError(
+        f"{files.where(path)} is missing though its shard is committed. "
+        "Run `selectkit verify` to see what else is."
+    )

@@ -6,10 +6,10 @@ no machine and no row that was added later.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from selectkit import artifact, schemas
 from selectkit.cache import layout
+from selectkit.cache.files import Files
 from selectkit.errors import ArtifactError, CacheError, ConfigError
 
 SPLITS = ("train", "val_select", "val_calib", "val_test")
+PATH = "splits.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,20 @@ class SplitScheme:
         """Return salt and fractions as JSON values."""
         return {"salt": self.salt, "fractions": dict(zip(SPLITS, self.fractions, strict=True))}
 
-    def save(self, path: Path) -> None:
+    def save(self, files: Files) -> None:
         """Write the artifact `splits.json`, with its own checksum, atomically."""
         rest = {"kind": self.kind, "format_version": layout.FORMAT_VERSION, **self.to_dict()}
-        artifact.save(path, self.kind, {**self.to_dict(), "checksum": artifact.content_hash(rest)})
+        document = {**rest, "checksum": artifact.content_hash(rest)}
+        schemas.validate(document, PATH)
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        files.write(PATH, text.encode())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, files: Files) -> Self:
         """Read `splits.json`.
 
         Args:
-            path: The file.
+            files: The store's.
 
         Returns:
             The scheme.
@@ -96,15 +101,15 @@ class SplitScheme:
         Raises:
             CacheError: If the file is missing, damaged, or of an unknown version.
         """
-        document = layout.read_json(path)
+        document, where = layout.read_json(files, PATH), files.where(PATH)
         try:
-            schemas.validate(document, str(path))
+            schemas.validate(document, where)
         except ArtifactError as error:
             raise CacheError(str(error)) from None
         rest = {key: value for key, value in document.items() if key != "checksum"}
         if document["checksum"] != artifact.content_hash(rest):
             raise CacheError(
-                f"{path} is damaged: its checksum does not match. Set the splits again."
+                f"{where} is damaged: its checksum does not match. Set the splits again."
             )
         train, select, calib, test = (float(document["fractions"][name]) for name in SPLITS)
         return cls(document["salt"], (train, select, calib, test))

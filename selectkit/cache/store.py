@@ -16,40 +16,51 @@ import numpy as np
 from selectkit.arrays import Floats, Ints
 from selectkit.cache import dtypes, layout, ledger, manifest, reading
 from selectkit.cache import index as index_
+from selectkit.cache.files import Files, files_at
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, summary
-from selectkit.cache.lock import BusyError, WriteLock
+from selectkit.cache.lock import BusyError
 from selectkit.cache.reading import Features
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.splits import SplitScheme
 from selectkit.cache.verify import Problem, leftovers, verify
 from selectkit.cache.views import HeadInfo, ViewInfo
 from selectkit.errors import CacheError, ConfigError, DataError
+from selectkit.location import Location, Url
 
 
 class FeatureStore:
-    """One store on disk. Make it with `create` or `open`; any number of readers, one writer.
+    """One store. Make it with `create` or `open`; any number of readers, one writer.
+
+    Of a store in an object store, a reader sees what was there when it was opened, a writer what is
+    there when it begins to write.
 
     Attributes:
-        path: Where it lies.
+        files: Its files.
     """
 
-    def __init__(self, path: Path, document: Mapping[str, Any]) -> None:
+    def __init__(self, files: Files, document: Mapping[str, Any]) -> None:
         """Use `create` or `open`."""
-        self.path = path
+        self.files = files
         self._manifest = document
-        self._lock = WriteLock(path)
+        self._lock = files.lock()
         self._index: tuple[dict[int, ledger.Commit], Index] | None = None
         self._checked: set[tuple[str, ledger.Stamp]] = set()
 
     @classmethod
     def create(
-        cls, path: str | Path, *, source: Mapping[str, Any], rows: int, rows_per_shard: int = 4096
+        cls,
+        path: str | Path | Url,
+        *,
+        source: Mapping[str, Any],
+        rows: int,
+        rows_per_shard: int = 4096,
     ) -> Self:
         """Make an empty store.
 
         Args:
-            path: A folder that does not exist or is empty; by custom its name ends in ".zarr".
+            path: A folder that does not exist or is empty, or the URL of one (s3://, gs://,
+                az://); by custom its name ends in ".zarr".
             source: Where the rows come from, as JSON values; kept as it is.
             rows: Rows planned (N >= 1); `grow` raises it later.
             rows_per_shard: Rows written, committed and checked together; fixed for ever.
@@ -61,28 +72,29 @@ class FeatureStore:
             CacheError: If the folder is in use or cannot be written.
             ConfigError: If a number is below 1.
         """
-        root = Path(path)
+        files = files_at(path)
         if rows < 1 or rows_per_shard < 1:
             raise ConfigError(
                 f"a store needs rows >= 1 and rows_per_shard >= 1, got {rows} and {rows_per_shard}."
             )
-        manifest.claim(root)
-        store = cls(root, {})
+        files.refresh()
+        manifest.claim(files)
+        store = cls(files, {})
         with store._lock.held():
-            manifest.claim(root)  # nobody was faster
-            for name in ("index", "commits", "views"):
-                (root / name).mkdir(exist_ok=True)
-            layout.write_zarr(root / "views", layout.group_document())
-            SplitScheme().save(root / "splits.json")
-            store._manifest = manifest.write(root, rows, rows_per_shard, source)
+            files.refresh()
+            manifest.claim(files)  # nobody was faster
+            files.make("index", "commits", "views")
+            layout.write_zarr(files, "views", layout.group_document())
+            SplitScheme().save(files)
+            store._manifest = manifest.write(files, rows, rows_per_shard, source)
         return store
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path | Url) -> Self:
         """Open an existing store.
 
         Args:
-            path: Its folder.
+            path: Its folder or URL.
 
         Returns:
             The store.
@@ -90,7 +102,14 @@ class FeatureStore:
         Raises:
             CacheError: If there is none, or its manifest is damaged or of an unknown version.
         """
-        return cls(Path(path), manifest.read(Path(path)))
+        files = files_at(path)
+        files.refresh()
+        return cls(files, manifest.read(files))
+
+    @property
+    def path(self) -> Location:
+        """Where it lies."""
+        return self.files.place
 
     @property
     def rows(self) -> int:
@@ -191,7 +210,8 @@ class FeatureStore:
         try:
             with ExitStack() as attempt:
                 attempt.enter_context(self._lock.held(shared=True))
-                self._manifest = manifest.read(self.path)
+                self.files.refresh()
+                self._manifest = manifest.read(self.files)
                 joined = prepared()
                 if joined:
                     stack.enter_context(attempt.pop_all())
@@ -220,9 +240,9 @@ class FeatureStore:
 
     def _refresh(self) -> None:
         """Read the manifest again and remove what interrupted writers left. Only when alone."""
-        self._manifest = manifest.read(self.path)
-        for name in ("", "index", *(f"commits/{s}" for s in ledger.scopes(self.path))):
-            layout.clean(self.path / name)
+        self.files.refresh()
+        self._manifest = manifest.read(self.files)
+        self.files.clean("", "index", *(f"commits/{s}" for s in ledger.scopes(self.files)))
 
     def grow(self, rows: int, source: Mapping[str, Any] | None = None) -> None:
         """Plan more rows; a last shard that was not full is then to be written again, whole.
@@ -239,14 +259,15 @@ class FeatureStore:
                 raise ConfigError(f"{self.path} has {self.rows} rows; it cannot shrink to {rows}.")
             for view in self.views():
                 for name, (dim, dtype) in self.view(view).features.items():
-                    folder = self.path / layout.feature_folder(view, name)
+                    folder = layout.feature_folder(view, name)
                     document = layout.array_document((rows, dim), self.rows_per_shard, dtype)
-                    layout.write_zarr(folder, document)
+                    layout.write_zarr(self.files, folder, document)
                 for head, info in self.heads(view).items():
-                    folder = self.path / layout.logits_folder(view, head)
-                    layout.write_zarr(folder, info.document(rows, self.rows_per_shard))
+                    folder = layout.logits_folder(view, head)
+                    document = info.document(rows, self.rows_per_shard)
+                    layout.write_zarr(self.files, folder, document)
             source = self.source if source is None else source
-            self._manifest = manifest.write(self.path, rows, self.rows_per_shard, source)
+            self._manifest = manifest.write(self.files, rows, self.rows_per_shard, source)
 
     def commits(self, scope: str) -> dict[int, ledger.Commit]:
         """Return the commit of every shard that exists for readers.
@@ -261,8 +282,9 @@ class FeatureStore:
         Raises:
             CacheError: If a commit is damaged.
         """
-        shards = ledger.shards(self.path, scope)
-        found = {shard: ledger.read(self.path, scope, shard) for shard in shards}
+        shards = ledger.shards(self.files, scope)
+        self.files.fetch(layout.commit_path(scope, shard) for shard in shards)
+        found = {shard: ledger.read(self.files, scope, shard) for shard in shards}
         if scope == "index" or not found:
             return found
         index = self.commits("index")
@@ -291,7 +313,7 @@ class FeatureStore:
             part.check(rows)
             files = {layout.index_path(shard): index_.to_parquet(part)}
             images = index_.images_hash(part, rows)
-            ledger.publish(self.path, "index", shard, rows, images, files)
+            ledger.publish(self.files, "index", shard, rows, images, files)
 
     def replace_index(self, shard: int, part: IndexPart, *, drop: Ints) -> None:
         """Write the committed rows of a shard's index anew.
@@ -305,13 +327,13 @@ class FeatureStore:
             drop: Places in the shard whose features become NaN.
         """
         with self.writing():
-            commit = ledger.read(self.path, "index", shard)
+            commit = ledger.read(self.files, "index", shard)
             part.check(commit.rows)
             kept = {view: self._features(view, shard, commit) for view in self.views()}
             old = self.index_part(shard)
             files = {layout.index_path(shard): index_.to_parquet(part)}
             images = index_.images_hash(part, commit.rows)
-            ledger.publish(self.path, "index", shard, commit.rows, images, files)
+            ledger.publish(self.files, "index", shard, commit.rows, images, files)
             others = np.delete(np.arange(commit.rows), drop)
             if images != commit.images and not any(
                 (old.content_hash[i], old.status[i]) != (part.content_hash[i], part.status[i])
@@ -320,18 +342,39 @@ class FeatureStore:
                 for view, arrays in kept.items():
                     self._drop(view, shard, arrays, drop)
 
+    def shard_features(self, view: str, shard: int) -> dict[str, Floats]:
+        """Return all features of one shard, checked.
+
+        Args:
+            view: Name of the view.
+            shard: Its number.
+
+        Returns:
+            Shape (M, D) by name, float32, M the rows that are committed; nothing when none are.
+
+        Raises:
+            CacheError: If a file is missing or damaged.
+        """
+        index, commit = (ledger.find(self.files, scope, shard) for scope in ("index", view))
+        if index is None or commit is None or not self._same_images(shard, commit, index):
+            return {}
+        return self._read_features(view, shard, commit)
+
     def _features(self, view: str, shard: int, index: ledger.Commit) -> dict[str, Floats]:
         """The features of a shard that has all the rows of the index; else nothing."""
-        commit = ledger.find(self.path, view, shard)
+        commit = ledger.find(self.files, view, shard)
         rows = self.shard_rows(shard)
         if commit is None or (commit.rows, commit.images) != (len(rows), index.images):
             return {}
+        return self._read_features(view, shard, commit)
+
+    def _read_features(self, view: str, shard: int, commit: ledger.Commit) -> dict[str, Floats]:
         arrays = {}
         for name, (dim, dtype) in self.view(view).features.items():
             path = layout.chunk_path(layout.feature_folder(view, name), shard)
-            data = ledger.read_file(self.path, path, commit.files[path])
+            data = ledger.read_file(self.files, path, commit.files[path])
             stored = np.frombuffer(data[:-4], dtypes.stored_dtype(dtype)).reshape(-1, dim)
-            arrays[name] = dtypes.decode(stored[: len(rows)].copy(), dtype)
+            arrays[name] = dtypes.decode(stored[: commit.rows].copy(), dtype)
         return arrays
 
     def _drop(self, view: str, shard: int, arrays: dict[str, Floats], drop: Ints) -> None:
@@ -352,7 +395,7 @@ class FeatureStore:
         Raises:
             CacheError: If its commit or part is damaged.
         """
-        commit = ledger.find(self.path, "index", shard)
+        commit = ledger.find(self.files, "index", shard)
         return self._read_index({} if commit is None else {shard: commit})
 
     def parts(self) -> Iterator[Index]:
@@ -364,18 +407,18 @@ class FeatureStore:
         Raises:
             CacheError: If a commit or a part is damaged.
         """
-        for shard in ledger.shards(self.path, "index"):
+        for shard in ledger.shards(self.files, "index"):
             yield self.index_part(shard)
 
     def is_unsettled(self, shard: int) -> bool:
         """Return whether a writer was killed while it replaced the index of a shard."""
-        commit = ledger.find(self.path, "index", shard)
+        commit = ledger.find(self.files, "index", shard)
         return commit is not None and commit.unsettled
 
     def finished(self, view: str, shard: int) -> bool:
         """Return whether all rows of a shard are committed, in the index and in a view."""
         rows = len(self.shard_rows(shard))
-        index, features = (ledger.find(self.path, scope, shard) for scope in ("index", view))
+        index, features = (ledger.find(self.files, scope, shard) for scope in ("index", view))
         if index is None or features is None or index.unsettled or features.unsettled:
             return False
         return index.rows == features.rows == rows and index.images == features.images
@@ -423,20 +466,18 @@ class FeatureStore:
             self.view(view).require_equal(wanted, self.path)
             return self.view(view)
         with self.writing():
-            folder = self.path / "views" / view
             for name, (dim, dtype) in wanted.features.items():
                 document = layout.array_document((self.rows, dim), self.rows_per_shard, dtype)
-                layout.write_zarr(folder / "features" / name, document)
+                layout.write_zarr(self.files, layout.feature_folder(view, name), document)
             for name in ("features", "logits"):
-                layout.write_zarr(folder / name, layout.group_document())
-            layout.write_zarr(folder, wanted.document())
+                layout.write_zarr(self.files, f"views/{view}/{name}", layout.group_document())
+            layout.write_zarr(self.files, f"views/{view}", wanted.document())
         return wanted
 
     def views(self) -> tuple[str, ...]:
         """Return the names of the views, sorted."""
-        return tuple(
-            p.name for p in layout.folders(self.path / "views") if (p / "zarr.json").is_file()
-        )
+        names = self.files.folders("views")
+        return tuple(name for name in names if self.files.exists(f"views/{name}/zarr.json"))
 
     def view(self, view: str) -> ViewInfo:
         """Return what a view holds.
@@ -453,7 +494,7 @@ class FeatureStore:
         if view not in self.views():
             known = ", ".join(self.views()) or "none yet"
             raise CacheError(f"{self.path} has no view {view!r}; it has: {known}.")
-        return ViewInfo.read(self.path, view)
+        return ViewInfo.read(self.files, view)
 
     def write_features(self, view: str, shard: int, arrays: Mapping[str, Floats]) -> None:
         """Write and commit the features of a whole shard; its index must be committed before.
@@ -487,7 +528,7 @@ class FeatureStore:
                 path = layout.chunk_path(layout.feature_folder(view, name), shard)
                 stored = dtypes.encode(arrays[name], dtype, what)
                 files[path] = dtypes.chunk_bytes(stored, self.rows_per_shard)
-            ledger.publish(self.path, view, shard, rows, images, files)
+            ledger.publish(self.files, view, shard, rows, images, files)
 
     def array(self, view: str, name: str) -> ShardedArray:
         """Return a feature array for reading; what is committed now is what it holds.
@@ -539,21 +580,24 @@ class FeatureStore:
             scope, commits = layout.logits_scope(view, head), self.commits(view)
             values = self._known_rows(logits, commits)
             if self.heads(view).get(head) != info:
-                ledger.withdraw(self.path, scope)
+                ledger.withdraw(self.files, scope)
             folder = layout.logits_folder(view, head)
-            layout.write_zarr(self.path / folder, info.document(self.rows, self.rows_per_shard))
+            document = info.document(self.rows, self.rows_per_shard)
+            layout.write_zarr(self.files, folder, document)
             for shard, commit in commits.items():
                 first = shard * self.rows_per_shard
                 stored = dtypes.encode(values[first : first + commit.rows], "float32", "logits")
                 path = layout.chunk_path(folder, shard)
                 files = {path: dtypes.chunk_bytes(stored, self.rows_per_shard)}
-                ledger.publish(self.path, scope, shard, commit.rows, commit.images, files)
+                ledger.publish(self.files, scope, shard, commit.rows, commit.images, files)
 
     def heads(self, view: str) -> dict[str, HeadInfo]:
         """Return classes and hash of every head whose logits a view holds, by name."""
-        folders = layout.folders(self.path / "views" / view / "logits")
-        names = [p.name for p in folders if (p / "zarr.json").is_file()]
-        return {name: HeadInfo.read(self.path, view, name) for name in names}
+        folder = f"views/{view}/logits"
+        names = [
+            n for n in self.files.folders(folder) if self.files.exists(f"{folder}/{n}/zarr.json")
+        ]
+        return {name: HeadInfo.read(self.files, view, name) for name in names}
 
     def logits(self, view: str, head: str) -> ShardedArray:
         """Return a head's logits for reading.
@@ -581,12 +625,12 @@ class FeatureStore:
     @property
     def splits(self) -> SplitScheme:
         """How rows are assigned to splits."""
-        return SplitScheme.load(self.path / "splits.json")
+        return SplitScheme.load(self.files)
 
     def set_splits(self, scheme: SplitScheme) -> None:
         """Assign rows to splits by another scheme; earlier fingerprints no longer match then."""
         with self.writing():
-            scheme.save(self.path / "splits.json")
+            scheme.save(self.files)
 
     def duplicates_across_splits(self) -> int:
         """Return how many distinct images lie in more than one split, by way of several groups."""
@@ -622,24 +666,30 @@ class FeatureStore:
 
     def verify(self) -> list[Problem]:
         """Return everything that is wrong with the store; every committed byte is read."""
-        return verify(self)
+        self.files.refresh()
+        return verify(self.direct())
+
+    def direct(self) -> "FeatureStore":
+        """Return the store as it is where it lies, not as a copy of it is."""
+        return FeatureStore(self.files.direct(), self._manifest)
 
     def leftovers(self) -> list[Problem]:
         """Return files that nothing refers to, left by an interrupted writer: harmless."""
         return leftovers(self)
 
     def _array(self, folder: str, dim: int, dtype: str, scope: str) -> ShardedArray:
-        layout.read_zarr(self.path / folder)
+        layout.read_zarr(self.files, folder)
         shape, commits = (self.rows, dim), self.commits(scope)
         return ShardedArray(
-            self.path, folder, shape, self.rows_per_shard, dtype, commits, self._checked
+            self.files, folder, shape, self.rows_per_shard, dtype, commits, self._checked
         )
 
     def _read_index(self, commits: Mapping[int, ledger.Commit]) -> Index:
         def parts() -> Iterator[index_.StoredPart]:
+            self.files.fetch(layout.index_path(shard) for shard in commits)
             for shard, commit in commits.items():
                 path = layout.index_path(shard)
-                data = ledger.read_file(self.path, path, commit.files[path])
+                data = ledger.read_file(self.files, path, commit.files[path])
                 yield index_.StoredPart(path, data, commit.rows, shard * self.rows_per_shard)
 
         return index_.from_parquet(parts())
@@ -651,7 +701,7 @@ class FeatureStore:
         return index_.images_hash(self._read_index({shard: index}), commit.rows) == commit.images
 
     def _images(self, shard: int, rows: int) -> str:
-        index = ledger.find(self.path, "index", shard)
+        index = ledger.find(self.files, "index", shard)
         if index is None or index.rows < rows:
             raise CacheError(
                 f"the index of shard {shard} of {self.path} is not committed for {rows} rows: "

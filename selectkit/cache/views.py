@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from selectkit import artifact
 from selectkit.cache import dtypes, layout
+from selectkit.cache.files import Files
 from selectkit.cache.manifest import validate
 from selectkit.errors import CacheError, ConfigError
+from selectkit.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,11 @@ class ViewInfo:
         )
 
     @classmethod
-    def read(cls, root: Path, name: str) -> Self:
+    def read(cls, files: Files, name: str) -> Self:
         """Read a view's description from its zarr.json.
 
         Args:
-            root: The store.
+            files: The store's.
             name: The view's name.
 
         Returns:
@@ -78,9 +79,9 @@ class ViewInfo:
         Raises:
             CacheError: If it is missing, damaged, or breaks its schema.
         """
-        folder = root / "views" / name
-        manifest = layout.read_zarr(folder)["attributes"].get("selectkit", {})
-        validate(manifest, folder / "zarr.json")
+        folder = f"views/{name}"
+        manifest = layout.read_zarr(files, folder)["attributes"].get("selectkit", {})
+        validate(manifest, files.where(f"{folder}/zarr.json"))
         features = {f: (spec["dim"], spec["dtype"]) for f, spec in manifest["features"].items()}
         return cls(name, manifest["fingerprint"], features, manifest.get("drift"))
 
@@ -96,12 +97,12 @@ class ViewInfo:
             manifest["drift"] = dict(self.drift)
         return layout.group_document({"selectkit": manifest})
 
-    def require_equal(self, wanted: Self, root: Path) -> None:
+    def require_equal(self, wanted: Self, place: Location) -> None:
         """Refuse to mix features that were made differently.
 
         Args:
             wanted: What is about to be written or read.
-            root: The store; used in the message.
+            place: The store; used in the message.
 
         Raises:
             CacheError: With every key that differs and both its values.
@@ -115,7 +116,7 @@ class ViewInfo:
         ]
         if found:
             raise CacheError(
-                f"view {self.name!r} of {root} was made with {'; '.join(found)}: "
+                f"view {self.name!r} of {place} was made with {'; '.join(found)}: "
                 "use another --view name or another store."
             )
 
@@ -132,11 +133,11 @@ class HeadInfo:
     head_hash: str
 
     @classmethod
-    def read(cls, root: Path, view: str, head: str) -> Self:
+    def read(cls, files: Files, view: str, head: str) -> Self:
         """Read the description of a head's logits from the zarr.json of their array.
 
         Args:
-            root: The store.
+            files: The store's.
             view: The view's name.
             head: The head's name.
 
@@ -146,7 +147,7 @@ class HeadInfo:
         Raises:
             CacheError: If it is missing or damaged.
         """
-        attributes = layout.read_zarr(root / layout.logits_folder(view, head))["attributes"]
+        attributes = layout.read_zarr(files, layout.logits_folder(view, head))["attributes"]
         return cls(tuple(attributes["classes"]), attributes["head_hash"])
 
     def document(self, rows: int, rows_per_shard: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from selectkit import artifact
 from selectkit.cache import FeatureStore, ledger
+from selectkit.cache.files import Files
 from selectkit.errors import CacheError
 from tests.unit.cache.cache_samples import FEATURES, FINGERPRINT, filled, part, values, write_shard
 
@@ -111,10 +112,10 @@ def test_a_ledger_that_does_not_name_both_states_would_lose_the_shard(
     real = ledger._write
 
     def only_final(
-        root: Path, scope: str, shard: int, commit: ledger.Commit, following: ledger.Commit | None
+        files: Files, scope: str, shard: int, commit: ledger.Commit, following: ledger.Commit | None
     ) -> None:
         if following is None:
-            real(root, scope, shard, commit, following)
+            real(files, scope, shard, commit, following)
 
     monkeypatch.setattr(ledger, "_write", only_final)
     killed = steps_until_done(tmp_path, monkeypatch, replace)

@@ -139,9 +139,9 @@ def test_a_commit_that_makes_no_sense_is_found(
 
 def test_metadata_of_another_store_is_found(tmp_path: Path) -> None:
     store = with_logits(tmp_path / "one")
-    other = filled(tmp_path / "two", rows=12, rows_per_shard=6, features={"cls": (6, "float32")})
+    filled(tmp_path / "two", rows=12, rows_per_shard=6, features={"cls": (6, "float32")})
     name = "views/base/features/cls/zarr.json"
-    shutil.copy(other.path / name, store.path / name)
+    shutil.copy(tmp_path / "two" / name, tmp_path / "one" / name)
     assert [(p.path, p.what) for p in store.verify()] == [
         (name, "does not describe the array or group that the manifests name.")
     ]
