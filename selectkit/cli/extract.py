@@ -35,6 +35,9 @@ def command(
     device: Annotated[str | None, flag(ExtractConfig, "device")] = None,
     rescan: Annotated[bool | None, flag(ExtractConfig, "rescan")] = None,
     shard_range: Annotated[str | None, flag(ExtractConfig, "shard_range")] = None,
+    engine: Annotated[str | None, flag(ExtractConfig, "engine")] = None,
+    actors: Annotated[int | None, flag(ExtractConfig, "actors")] = None,
+    ray_address: Annotated[str | None, flag(ExtractConfig, "ray_address")] = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -52,6 +55,8 @@ def command(
       selectkit extract photos/ --out road.zarr --backbone dinov3-s
 
       selectkit extract labels.csv --path file --label roadwork --group site --out road.zarr
+
+      selectkit extract photos/ --out road.zarr --engine ray --actors 8
     """
     from selectkit.cli.output import print_json, progress_bar, say, warn
     from selectkit.pipeline import extract

@@ -97,6 +97,17 @@ class ExtractConfig:
         str | None,
         Help("i/n: only the i-th of n parts, for jobs of a scheduler that fill one store."),
     ] = None
+    engine: Annotated[
+        Literal["local", "ray"],
+        Help("local: this process; ray: workers of a Ray cluster, one per GPU or machine."),
+    ] = "local"
+    actors: Annotated[
+        Positive | None, Help("ray: number of workers; default one per GPU, else per machine.")
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        Help("ray: host:port or auto; default RAY_ADDRESS, else a cluster on this machine."),
+    ] = None
 
 
 @dataclass(frozen=True)

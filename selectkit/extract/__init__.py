@@ -12,6 +12,7 @@ from selectkit.extract.doctor import Check, diagnose
 from selectkit.extract.engine import ExtractionSummary, Progress, extract
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
+from selectkit.extract.session import Extraction
 from selectkit.extract.setup import begun_with
 from selectkit.extract.sources import Source, open_source, reopen, require_readable
 from selectkit.threads import wait_passively
@@ -22,6 +23,7 @@ __all__ = [
     "DECODER_POLICY",
     "Backbone",
     "Check",
+    "Extraction",
     "ExtractionSummary",
     "Preprocessing",
     "Progress",

@@ -115,10 +115,30 @@ def extract(
             contents, backbone or preprocessing.
         BackboneError: If the backbone returns numbers that are not finite.
     """
+    settings = Settings(view, preprocessing, dtype, batch_size, rows_per_shard, workers, rescan)
+    work = Extraction(source, store_path, backbone, settings)
+    return run(work, shard_range=shard_range, progress=progress)
+
+
+def run(
+    part: Extraction,
+    *,
+    shard_range: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> ExtractionSummary:
+    """Compute what a store does not hold yet, in this process; see `extract`.
+
+    Args:
+        part: Source, store, backbone and settings.
+        shard_range: "i/n": only the i-th of n parts of the shards; None = all.
+        progress: Called after every batch.
+
+    Returns:
+        What was done.
+    """
     began = time.monotonic()
     part_of(1, shard_range)
-    settings = Settings(view, preprocessing, dtype, batch_size, rows_per_shard, workers, rescan)
-    with StopRequest() as stop, Extraction(source, store_path, backbone, settings) as work:
+    with StopRequest() as stop, part as work:
         mine = [k for k in part_of(work.store.n_shards, shard_range) if k in work.todo]
         tell = _teller(progress, sum(work.todo[k] for k in mine), began)
         done = work.compute(mine, tell, stop)

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from selectkit.config import ExtractConfig, build
 from selectkit.errors import ConfigError
-from selectkit.extract import ExtractionSummary
+from selectkit.extract import Extraction, ExtractionSummary, Progress
 from selectkit.threads import spinning
 
 if TYPE_CHECKING:
     from selectkit.extract.backbones import TokenBackbone
     from selectkit.extract.preprocess import Preprocessing
+    from selectkit.extract.setup import Settings
+    from selectkit.extract.sources import Source
 
 T = TypeVar("T")
 Ticker = Callable[[int, int, float], None]
@@ -130,37 +133,71 @@ def extract(
         DataError: If the source cannot be used.
         CacheError: If the store holds something else, or is damaged.
         BackboneError: If the backbone cannot be loaded.
+        MissingExtraError: If an engine is asked for that is not installed.
+        WorkerError: If workers of a cluster end before their work does.
     """
-    from selectkit import extract as engine
+    from selectkit.extract import begun_with
+    from selectkit.extract.engine import run
 
     chosen = settled(ExtractConfig, config, settings)
-    opened = engine.open_source(
-        str(source), path=chosen.path, label=chosen.label, group=chosen.group, id=chosen.id
-    )
-    engine.require_readable(opened)
-    backbone = _backbone(chosen, out)
-    plan = backbone.preprocessing
-    summary = engine.extract(
-        opened,
-        Path(out),
-        backbone=backbone,
-        view=chosen.view,
-        preprocessing=plan,
-        dtype=chosen.dtype,
-        batch_size=chosen.batch_size,
-        rows_per_shard=chosen.rows_per_shard,
-        workers=chosen.workers,
-        shard_range=chosen.shard_range,
-        rescan=chosen.rescan,
-        progress=progress and (lambda p: progress(p.done, p.total, p.done / max(p.seconds, 1e-9))),
-    )
+    arguments = str(source), Path(out), chosen
+
+    def tell(p: Progress) -> None:
+        if progress is not None:
+            progress(p.done, p.total, p.done / max(p.seconds, 1e-9))
+
+    if chosen.engine == "ray":
+        from selectkit.extract.ray_engine import extract_on_ray
+
+        summary = extract_on_ray(
+            partial(_part, *arguments),
+            actors=chosen.actors,
+            address=chosen.ray_address,
+            device=chosen.device,
+            shard_range=chosen.shard_range,
+            progress=tell,
+        )
+        compute, utilisation = begun_with(out, chosen.view).get("dtype", ""), None
+    else:
+        opened, backbone, how = _opened(*arguments)
+        part = Extraction(opened, Path(out), backbone, how)
+        summary = run(part, shard_range=chosen.shard_range, progress=tell)
+        compute, utilisation = backbone.dtype, _utilisation(backbone, summary)
     return ExtractSummary(
         store=Path(out),
         view=chosen.view,
         work=summary,
-        compute=backbone.dtype,
-        utilisation=_utilisation(backbone, summary),
+        compute=compute,
+        utilisation=utilisation,
     )
+
+
+def _part(source: str, out: Path, chosen: ExtractConfig) -> Extraction:
+    """One process's part, from arguments; this may be called on another machine."""
+    opened, backbone, how = _opened(source, out, chosen)
+    return Extraction(opened, out, backbone, how)
+
+
+def _opened(
+    source: str, out: Path, chosen: ExtractConfig
+) -> "tuple[Source, TokenBackbone, Settings]":
+    from selectkit import extract as engine
+    from selectkit.extract.setup import Settings
+
+    opened = engine.open_source(
+        source, path=chosen.path, label=chosen.label, group=chosen.group, id=chosen.id
+    )
+    engine.require_readable(opened)
+    backbone = _backbone(chosen, out)
+    how = Settings(
+        view=chosen.view,
+        dtype=chosen.dtype,
+        batch_size=chosen.batch_size,
+        rows_per_shard=chosen.rows_per_shard,
+        workers=chosen.workers,
+        rescan=chosen.rescan,
+    )
+    return opened, backbone, how
 
 
 def settled(cls: type[T], config: T | None, settings: dict[str, Any]) -> T:
