@@ -366,6 +366,49 @@ def test_flip_averages_image_and_mirror() -> None:
     }
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_five_crops_are_averaged(flip: bool) -> None:
+    plain = load_backbone("tiny", device="cpu")
+    plan = replace(plain.preprocessing, mode="meta-eval", size=32, resize=40)
+    crops = load_backbone("tiny", device="cpu", flip=flip).five_crops(plan)
+    assert crops.preprocessing == replace(plan, size=40)
+    pixels = batch(40, 40)
+    corners = [pixels[:, i : i + 32, j : j + 32] for i in (0, 8) for j in (0, 8)]
+    views = [*corners, pixels[:, 4:36, 4:36]]
+    views += [view[:, :, ::-1] for view in views] if flip else []
+    expected = [plain(np.ascontiguousarray(view)) for view in views]
+    for name, values in crops(pixels).items():
+        mean = np.mean([found[name] for found in expected], axis=0)
+        assert np.abs(values - mean).max() < 1e-6
+        assert np.abs(values - expected[0][name]).max() > 1e-3
+    said = "mean of five crops of 32 pixels, corners and centre"
+    assert crops.fingerprint() == {
+        **plain.fingerprint(),
+        "augmentation": said + (", and their mirror images" if flip else ""),
+    }
+
+
+def test_five_crops_need_a_margin_and_a_size_the_model_takes(checkpoints: Path) -> None:
+    tiny = load_backbone("tiny", device="cpu")
+    with pytest.raises(ConfigError, match="five crops need a margin around the centre crop"):
+        tiny.five_crops()
+    with pytest.raises(ConfigError, match="five crops need a margin around the centre crop"):
+        tiny.five_crops(Preprocessing(32, resize=32))
+    with pytest.raises(ConfigError, match=r"takes no crops of 40 x 40. Use a size of 32."):
+        load_backbone(checkpoints / "hf-plain", device="cpu").five_crops(Preprocessing(40))
+    with pytest.raises(BackboneError, match=r"five crops of 32 need larger images, got 16 x 48"):
+        tiny.five_crops(Preprocessing(32))(batch(16, 48))
+
+
+def test_bfloat16_says_how_far_it_moves_features() -> None:
+    from selectkit.extract.backbones.precision import DRIFT
+
+    moved = load_backbone("tiny", device="cpu", dtype="bfloat16").drift
+    assert moved is not None
+    assert 0 < moved < DRIFT
+    assert load_backbone("tiny", device="cpu").drift is None
+
+
 def test_auto_takes_bfloat16_only_where_it_is_fast_and_near(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from selectkit.cache import FeatureStore
 from selectkit.errors import BackboneError, CacheError, ConfigError
-from selectkit.extract import Preprocessing, Progress, Record, extract, open_source
+from selectkit.extract import (
+    Preprocessing,
+    Progress,
+    Record,
+    begun_with,
+    extract,
+    load_backbone,
+    open_source,
+)
 from tests.unit.extract.extract_tools import (
     Pixels,
     StubBackbone,
@@ -335,3 +343,24 @@ def test_error_of_a_source_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         extract(Odd(), tmp_path / "s.zarr", backbone=STUB)
     assert FeatureStore.open(tmp_path / "s.zarr").committed("index") == {}
+
+
+def test_a_view_records_what_fewer_bits_cost(tmp_path: Path) -> None:
+    source, costs = open_source("digits"), {}
+    for dtype in ("float32", "float16", "bfloat16"):
+        store = tmp_path / dtype
+        extract(source, store, backbone=STUB, dtype=dtype, rows_per_shard=2048)
+        costs[dtype] = (FeatureStore.open(store).view("base").drift or {})["precision"]
+    assert costs["float32"] == {"compute": 0.0, "store": 0.0}
+    assert 0 < costs["float16"]["store"] < 2**-11 < costs["bfloat16"]["store"] < 2**-8
+    tiny = load_backbone("tiny", device="cpu", dtype="bfloat16")
+    extract(source, tmp_path / "tiny", backbone=tiny, rows_per_shard=2048)
+    cost = (FeatureStore.open(tmp_path / "tiny").view("base").drift or {})["precision"]
+    assert cost["compute"] == tiny.drift
+
+
+def test_what_a_view_was_begun_with_can_be_asked_before_anything_is_loaded(tmp_path: Path) -> None:
+    assert begun_with(tmp_path / "s", "base") == {}
+    extract(open_source("digits"), tmp_path / "s", backbone=STUB, rows_per_shard=2048)
+    assert begun_with(tmp_path / "s", "base")["seed"] == 0
+    assert begun_with(tmp_path / "s", "other") == {}

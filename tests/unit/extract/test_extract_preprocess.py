@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ from PIL import Image
 
 from selectkit.errors import ConfigError
 from selectkit.extract import Preprocessing, decode
+from selectkit.extract.preprocess import read_preprocessing
 from tests.unit.extract.extract_tools import noise
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -82,10 +84,63 @@ def test_the_two_modes_differ() -> None:
 
 
 def test_round_trip_through_json() -> None:
-    import json
+    for ours in (
+        Preprocessing(256, "squash", "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        Preprocessing(256, resize=300),
+    ):
+        assert Preprocessing.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours
 
-    ours = Preprocessing(256, "squash", "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert Preprocessing.from_dict(json.loads(json.dumps(ours.to_dict()))) == ours
+
+def test_what_older_views_were_begun_with_reads_the_same() -> None:
+    assert set(Preprocessing(224).to_dict()) == {"size", "mode", "interpolation", "mean", "std"}
+    assert Preprocessing(224).shorter == Preprocessing(224, resize=256).shorter == 256
+
+
+OWN = Preprocessing(224, mean=(0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fields"),
+    [
+        ("a.toml", 'size = 96\nresize = 100\ninterpolation = "bilinear"\n', (96, 100, "bilinear")),
+        ("a.json", '{"size": 96, "resize": 96}', (96, 96, "bicubic")),
+        ("a.TOML", "resize = 224", (224, 224, "bicubic")),
+    ],
+)
+def test_a_file_sets_the_geometry_and_leaves_the_normalisation(
+    tmp_path: Path, name: str, text: str, fields: tuple[int, int, str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    found = read_preprocessing(tmp_path / name, OWN)
+    assert (found.size, found.shorter, found.interpolation) == fields
+    assert (found.mean, found.std, found.mode) == (OWN.mean, OWN.std, "meta-eval")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "size = 'big'\ncrop = 2\nmean = [0.5]", "size = 'big': Input should be a valid"),
+        ("a.toml", "size = 'big'\ncrop = 2\nmean = [0.5]", "unknown key crop"),
+        ("a.toml", "size = 'big'\ncrop = 2\nmean = [0.5]", "unknown key mean"),
+        ("a.json", '{"mode": "pad"}', "mode = 'pad': Input should be 'meta-eval' or 'squash'"),
+        ("a.toml", "size =", "a.toml cannot be read: Invalid value"),
+        ("a.json", "{", "a.json cannot be read: Expecting property name"),
+        ("a.json", "[1]", "a.json must hold a table: size, mode, interpolation or resize."),
+        ("a.toml", "", "a.toml says nothing: set size, mode, interpolation or resize."),
+        ("a.toml", "size = 0", "a.toml: image size must be a positive number of pixels, got 0."),
+        ("a.toml", "resize = 200", "a.toml: resize must be at least the size 224, got 200."),
+        ("a.toml", None, "a.toml is missing: there is no preprocessing to read."),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(
+    tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_preprocessing(tmp_path / name, OWN)
+    assert message in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +151,8 @@ def test_round_trip_through_json() -> None:
         ({"interpolation": "box"}, "interpolation must be 'bicubic' or 'bilinear', got 'box'."),
         ({"std": [0.5, 0.5, 0]}, "mean and std must be three numbers each, std positive; got"),
         ({"mean": [0.5]}, "mean and std must be three numbers each"),
+        ({"resize": 223}, "resize must be at least the size 224, got 223."),
+        ({"mode": "squash", "resize": 256}, "resize is the shorter side before a crop, and squash"),
     ],
 )
 def test_bad_settings_are_refused(fields: dict[str, object], message: str) -> None:
