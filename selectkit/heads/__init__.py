@@ -3,8 +3,11 @@
 from selectkit.heads.abstain import AbstainHead
 from selectkit.heads.fitting import Criterion, fit_many, negative_log_likelihood
 from selectkit.heads.head import Head, load
+from selectkit.heads.knn import KnnHead
 from selectkit.heads.linear import STRENGTHS, LinearHead
 from selectkit.heads.mlp import MlpHead
+from selectkit.heads.prototype import PrototypeHead
+from selectkit.heads.ridge import RidgeHead
 from selectkit.heads.three import ThreeHead
 from selectkit.heads.training import (
     WORKING_SET,
@@ -33,11 +36,14 @@ __all__ = [
     "Focal",
     "Gamblers",
     "Head",
+    "KnnHead",
     "LazyRows",
     "LinearHead",
     "Loss",
     "MlpHead",
+    "PrototypeHead",
     "Recipe",
+    "RidgeHead",
     "RowReader",
     "SelectiveNet",
     "SelfAdaptive",

@@ -7,8 +7,11 @@ from selectkit.arrays import ArrayLike
 from selectkit.artifact import Tensors
 from selectkit.errors import ArtifactError
 from selectkit.heads.abstain import AbstainHead
+from selectkit.heads.knn import KnnHead
 from selectkit.heads.linear import LinearHead
 from selectkit.heads.mlp import MlpHead
+from selectkit.heads.prototype import PrototypeHead
+from selectkit.heads.ridge import RidgeHead
 from selectkit.heads.rows import Float64s
 from selectkit.heads.three import ThreeHead
 
@@ -22,7 +25,7 @@ class Head(Protocol):
         """Return the logits, float64, row by row."""
         ...
 
-    def to_artifact(self) -> tuple[dict[str, Any], dict[str, Float64s]]:
+    def to_artifact(self) -> tuple[dict[str, Any], Tensors]:
         """Return document fields and tensors that `load` reads back."""
         ...
 
@@ -36,7 +39,9 @@ class _Kind(Protocol):
         ...
 
 
-_KINDS: tuple[type[_Kind], ...] = (LinearHead, MlpHead, ThreeHead, AbstainHead)
+_KINDS: tuple[type[_Kind], ...] = (
+    LinearHead, MlpHead, ThreeHead, AbstainHead, RidgeHead, PrototypeHead, KnnHead,
+)  # fmt: skip
 
 
 def load(document: Mapping[str, Any], tensors: Tensors) -> Head:
