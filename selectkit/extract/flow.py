@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from selectkit.errors import BackboneError
 from selectkit.extract.backbones import Backbone
-from selectkit.extract.backbones.protocol import Overlapping, feature_dims
+from selectkit.extract.backbones.protocol import Overlapping, feature_dims, stalled
 from selectkit.extract.listing import Record
 from selectkit.extract.loading import Batch, Loaded, Pixels, load, load_batches, new_pixels
 from selectkit.extract.preprocess import Preprocessing
@@ -81,7 +81,7 @@ class Flow:
             workers=self.workers,
             memory=overlap.memory if overlap else new_pixels,
         )
-        clock = Clock()
+        clock, before = Clock(), stalled(self.backbone) or 0.0
         with closing(batches), Writer(finish) as writer:
             shard = _Shards(self, writer, tell, clock)
             started: deque[tuple[Batch, Callable[[], Mapping[str, npt.NDArray[np.float32]]]]]
@@ -99,7 +99,8 @@ class Flow:
                 shard.add(*started.popleft())
             with clock.spent_on("write"):
                 writer.drain()
-        return clock.timings()
+        now = stalled(self.backbone)
+        return clock.timings(transfer=None if now is None else now - before)
 
     def _load(self, row: int, out: Pixels) -> Loaded:
         return load(self.source, self.records[row], self.preprocessing, out)

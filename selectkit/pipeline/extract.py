@@ -239,9 +239,9 @@ def _preprocessing(default: "Preprocessing", config: ExtractConfig) -> "Preproce
 
 
 def _utilisation(backbone: "TokenBackbone", summary: ExtractionSummary) -> float | None:
-    from selectkit.extract.backbones.capacity import utilisation
-
     if not backbone.lag or not summary.timings.images:
         return None
+    from selectkit.extract.backbones.capacity import utilisation
+
     rate = summary.timings.images_per_second
     return utilisation(backbone, backbone.preprocessing.size, rate)

@@ -107,7 +107,7 @@ def matmul_ceiling(device: str, precision: str, side: int = 8192, repetitions: i
     return repetitions * 2 * float(side) ** 3 / run(repetitions)
 
 
-def utilisation(backbone: TokenBackbone, size: int, images_per_second: float) -> float:
+def utilisation(backbone: TokenBackbone, size: int, images_per_second: float) -> float | None:
     """Return the share of the device's measured matrix arithmetic that a rate of images uses.
 
     Args:
@@ -116,8 +116,14 @@ def utilisation(backbone: TokenBackbone, size: int, images_per_second: float) ->
         images_per_second: The rate.
 
     Returns:
-        Model FLOP utilisation, between 0 and 1 but for noise.
+        Model FLOP utilisation, between 0 and 1 but for noise; None when the device has no memory
+        left to measure it.
     """
+    import torch
+
     side = 8192 if backbone.lag else 512
-    ceiling = matmul_ceiling(backbone.device, backbone.dtype, side)
-    return flops_per_image(backbone, size) * images_per_second / ceiling
+    try:
+        ceiling = matmul_ceiling(backbone.device, backbone.dtype, side)
+        return flops_per_image(backbone, size) * images_per_second / ceiling
+    except torch.OutOfMemoryError:
+        return None

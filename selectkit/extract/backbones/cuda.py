@@ -65,18 +65,22 @@ class CudaQueue:
 
         backbone = self._backbone
         try:
-            there, ready = self._queue(pixels)
+            there, arrived, ready = self._queue(pixels)
         except torch.OutOfMemoryError:
             backbone.halve(len(pixels), pixels.shape[1:3])
             return lambda: backbone(pixels)
 
         def wait() -> Arrays:
             ready.synchronize()
+            backbone.stood_still(arrived[0].elapsed_time(arrived[1]) / 1000)
             return {name: x.numpy()[: len(pixels)] for name, x in there.items()}
 
         return wait
 
-    def _queue(self, pixels: npt.NDArray[np.uint8]) -> "tuple[dict[str, Tensor], Any]":
+    def _queue(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> "tuple[dict[str, Tensor], tuple[Any, Any], Any]":
+        """The results, when they are ready, and the times between which nothing was computed."""
         import torch
 
         streams: Any = torch.cuda  # not typed
@@ -85,7 +89,10 @@ class CudaQueue:
         with torch.cuda.stream(self._copies):
             batch = torch.empty(self.shape, dtype=torch.uint8, device=device)
             batch[: len(pixels)].copy_(torch.from_numpy(pixels), non_blocking=True)
+        idle, arrived = (streams.Event(enable_timing=True) for _ in range(2))
+        idle.record(main)
         main.wait_stream(self._copies)
+        arrived.record(main)
         batch.record_stream(main)
         found = self._forward(batch)
         there = {
@@ -94,7 +101,7 @@ class CudaQueue:
         }
         ready = streams.Event()
         ready.record(main)
-        return there, ready
+        return there, (idle, arrived), ready
 
     def _forward(self, batch: "Tensor") -> "dict[str, Tensor]":
         import torch

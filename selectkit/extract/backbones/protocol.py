@@ -71,6 +71,30 @@ class Overlapping(Protocol):
         ...
 
 
+@runtime_checkable
+class Transferring(Protocol):
+    """A backbone on a device of its own, to which pixels have to travel.
+
+    Attributes:
+        stalled: Seconds that the device stood still for pixels so far; None = nothing travels.
+    """
+
+    @property
+    def stalled(self) -> float | None: ...  # noqa: D102
+
+
+def stalled(backbone: Backbone) -> float | None:
+    """Return how long a backbone's device stood still for pixels so far.
+
+    Args:
+        backbone: Any.
+
+    Returns:
+        Seconds; None where that is not measured or nothing travels.
+    """
+    return backbone.stalled if isinstance(backbone, Transferring) else None
+
+
 def feature_dims(backbone: Backbone) -> dict[str, int]:
     """Return what a backbone offers.
 

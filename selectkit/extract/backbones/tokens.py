@@ -30,6 +30,7 @@ class _State:
 
     fits: int | None = None  # images that go through at once; known after memory ran out
     queue: "CudaQueue | None" = None
+    stalled: float = 0.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +90,19 @@ class TokenBackbone:
     def lag(self) -> int:
         """Batches to start before the first result is asked for: 1 on CUDA, else 0."""
         return int(self.device.startswith("cuda"))
+
+    @property
+    def stalled(self) -> float | None:
+        """Seconds that the device stood still for pixels so far; None on the CPU."""
+        return self._state.stalled if self.lag else None
+
+    def stood_still(self, seconds: float) -> None:
+        """Add to `stalled`.
+
+        Args:
+            seconds: Between the end of one batch and the arrival of the next one's pixels.
+        """
+        self._state.stalled += seconds
 
     def five_crops(self, plan: Preprocessing | None = None) -> "TokenBackbone":
         """Return this backbone with features that are means over five crops of each image.

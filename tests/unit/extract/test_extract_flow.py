@@ -287,3 +287,23 @@ def test_a_slow_model_is_named(tmp_path: Path) -> None:
     _, timings = run(flow_of(tmp_path, Slow(preprocessing=Preprocessing(8, "squash"))))
     assert timings.limit == "forward"
     assert timings.forward >= 7 * 0.02
+
+
+def test_a_device_that_stands_still_for_pixels_is_named(tmp_path: Path) -> None:
+    stood: list[float] = [5.0]  # of an earlier run
+
+    @dataclass(frozen=True)
+    class Far(StubBackbone):
+        @property
+        def stalled(self) -> float:
+            return sum(stood)
+
+        def __call__(self, pixels: Pixels) -> dict[str, Any]:
+            time.sleep(0.01)
+            stood.append(0.008)
+            return super().__call__(pixels)
+
+    _, timings = run(flow_of(tmp_path, Far(preprocessing=Preprocessing(8, "squash"))))
+    assert timings.transfer == pytest.approx(0.008 * (len(stood) - 1))
+    assert timings.limit == "transfer"
+    assert timings.forward >= 0.002 * (len(stood) - 1)
