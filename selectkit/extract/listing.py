@@ -37,17 +37,27 @@ class Record:
     group: str | None
 
 
-def folder_records(root: Path) -> list[Record]:
+def folder_records(root: Path) -> tuple[list[Record], dict[str, int]]:
     """List the images below a folder; class = first-level subfolder, None directly in the root.
 
     Args:
         root: An existing folder. Links to folders are followed, each folder once.
 
     Returns:
-        Records sorted by relative POSIX path, which is also their id.
+        Records sorted by relative POSIX path, which is also their id; and the number of other
+        files, without hidden ones, by suffix in lower case.
     """
-    paths = sorted(p.relative_to(root).as_posix() for p in _image_files(root))
-    return [Record(p, p, p.split("/")[0] if "/" in p else None, None) for p in paths]
+    images: list[Path] = []
+    others = Counter[str]()
+    for path in _files(root):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            images.append(path)
+        else:
+            others[suffix or "no suffix"] += 1
+    paths = sorted(p.relative_to(root).as_posix() for p in images)
+    records = [Record(p, p, p.split("/")[0] if "/" in p else None, None) for p in paths]
+    return records, dict(sorted(others.items()))
 
 
 def read_table(file: Path) -> "pd.DataFrame":
@@ -166,7 +176,7 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-def _image_files(root: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
@@ -176,9 +186,7 @@ def _image_files(root: Path) -> Iterator[Path]:
             continue
         seen.add((facts.st_dev, facts.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield here / name
+        yield from (here / name for name in files if not name.startswith("."))
 
 
 def _first_line(error: BaseException) -> str:

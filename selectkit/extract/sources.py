@@ -7,7 +7,7 @@ store stays row i; a source describes itself as JSON and can be opened again fro
 
 import stat
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,10 +45,16 @@ class FolderSource:
 
     Images directly in the root have no label. The listing is recursive, sorted by relative POSIX
     path; hidden files and files without an image suffix are ignored.
+
+    Attributes:
+        root: The folder.
+        listing: All records.
+        ignored: Number of files without an image suffix, by their suffix.
     """
 
     root: Path
     listing: tuple[Record, ...]
+    ignored: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: Path) -> "FolderSource":
@@ -63,13 +69,15 @@ class FolderSource:
         Raises:
             DataError: If the folder holds no image.
         """
-        listing = folder_records(root)
+        listing, ignored = folder_records(root)
         if not listing:
+            found = ", ".join(f"{n} of {suffix}" for suffix, n in ignored.items())
             raise DataError(
                 f"{root} holds no image (hidden files and files without an image suffix are "
-                "ignored). Pass the folder above the class folders, or a CSV manifest."
+                f"ignored{f': {found}' if found else ''}). Pass the folder above the class "
+                "folders, or a CSV manifest."
             )
-        return cls(root.resolve(), tuple(listing))
+        return cls(root.resolve(), tuple(listing), ignored)
 
     def records(self) -> list[Record]:
         """Return all records, sorted by relative path."""

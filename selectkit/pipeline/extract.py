@@ -1,7 +1,7 @@
 """The verb `extract`: images to a feature store."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
@@ -32,6 +32,7 @@ class ExtractSummary:
         compute: Arithmetic of the forward pass, "float32" or "bfloat16".
         utilisation: Share of the device's measured matrix arithmetic that the run used; None where
             that says nothing, on the CPU.
+        ignored: Number of files of a folder that are no images, by their suffix.
     """
 
     store: Path
@@ -39,6 +40,7 @@ class ExtractSummary:
     work: ExtractionSummary
     compute: str
     utilisation: float | None = None
+    ignored: dict[str, int] = field(default_factory=dict)
 
     @property
     def interrupted(self) -> bool:
@@ -56,6 +58,7 @@ class ExtractSummary:
             "view": self.view,
             **asdict(self.work),
             "timings": self.work.timings.to_dict(),
+            "ignored": self.ignored,
             "compute": self.compute,
             "utilisation": self.utilisation,
             "warnings": self.warnings,
@@ -73,6 +76,7 @@ class ExtractSummary:
             + f"; {w.seconds:.1f} s, {w.images_per_second:,.0f} img/s",
             *([self._speed] if w.timings.images else []),
             *(f"  {what}: {n:,}" for what, n in asdict(w.changes).items() if n),
+            *(f"  ignored: {suffix}: {n:,}" for suffix, n in self.ignored.items()),
             *(f"  failed: {reason}: {n:,}" for reason, n in sorted(w.failed.items())),
         ]
         if w.interrupted:
@@ -158,17 +162,20 @@ def extract(
             progress=tell,
         )
         compute, utilisation = begun_with(out, chosen.view).get("dtype", ""), None
+        ignored: dict[str, int] = {}
     else:
         opened, backbone, how = _opened(*arguments)
         part = Extraction(opened, Path(out), backbone, how)
         summary = run(part, shard_range=chosen.shard_range, progress=tell)
         compute, utilisation = backbone.dtype, _utilisation(backbone, summary)
+        ignored = getattr(opened, "ignored", {})
     return ExtractSummary(
         store=Path(out),
         view=chosen.view,
         work=summary,
         compute=compute,
         utilisation=utilisation,
+        ignored=ignored,
     )
 
 

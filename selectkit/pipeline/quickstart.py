@@ -82,7 +82,9 @@ def quickstart(out: Path, *, progress: Ticker | None = None) -> Quickstart:
     out.mkdir(parents=True, exist_ok=True)
     store, run = out / "digits.zarr", out / "run"
     try:
-        extraction = extract("digits", out=store, backbone="tiny", progress=progress)
+        extraction = extract(
+            "digits", out=store, backbone="tiny", compute="float32", progress=progress
+        )
     except CacheError as error:
         raise CacheError(f"{error} Or remove {out}, or choose another --out.") from None
     fitted = fit(store, out=run)

@@ -64,16 +64,21 @@ def test_five_hundred_broken_files(cli: Cli, tmp_path: Path) -> None:
         data, reason = kinds[name]
         (tmp_path / "bad" / f"{i:03d}_{name}").write_bytes(data)
         expected[reason] += 1
+    for name in ("a.heic", "b.HEIC", "notes.txt", "README", ".hidden"):
+        (tmp_path / "bad" / name).write_bytes(b"?")
     command = ("extract", tmp_path / "bad", "--out", tmp_path / "s.zarr", "--backbone", "tiny")
     said = cli(*command)
     assert said.code == 0, said.err
     for reason, count in expected.items():
         assert f"  failed: {reason}: {count}\n" in said.out
     assert len(expected) >= 6
+    for suffix, count in {".heic": 2, ".txt": 1, "no suffix": 1}.items():
+        assert f"  ignored: {suffix}: {count}\n" in said.out
     assert "not one image could be used" in said.err
     assert "next: selectkit split" not in said.out
     again = _json(cli(*command, "--json"))
     assert (again["done_now"], again["failed"]) == (0, dict(expected))
+    assert again["ignored"] == {".heic": 2, ".txt": 1, "no suffix": 1}
     assert any("not one image" in line for line in again["warnings"])
 
 
