@@ -29,11 +29,21 @@ class BusyError(CacheError):
 
 
 class Lock(Protocol):
-    """The right to write one store; what its methods promise is said at `WriteLock`."""
+    """The right to write one store; what its methods promise is said at `WriteLock`.
+
+    Attributes:
+        pause: Seconds after which it is worth asking again.
+    """
+
+    pause: float
 
     @property
     def is_held(self) -> bool:
         """Whether this handle holds the lock, shared or not, in this process."""
+        ...
+
+    def is_taken(self) -> bool:
+        """Return whether somebody may be writing, or have been."""
         ...
 
     def held(self, *, shared: bool = False) -> AbstractContextManager[bool]:
@@ -52,6 +62,8 @@ class Lock(Protocol):
 class WriteLock:
     """The right to write a local store; entered again by the same handle at no cost."""
 
+    pause = 0.05
+
     def __init__(self, root: Path) -> None:
         self._root = root
         self._file = root / ".lock"
@@ -67,6 +79,10 @@ class WriteLock:
     def is_held(self) -> bool:
         """Whether this handle holds the lock, shared or not, in this process."""
         return self._depth > 0 and self._owner == os.getpid()
+
+    def is_taken(self) -> bool:
+        """Return whether somebody may be writing, or have been: there is a lock file."""
+        return self._file.exists()
 
     @contextmanager
     def held(self, *, shared: bool = False) -> Iterator[bool]:

@@ -19,6 +19,7 @@ from selectkit.cache import index as index_
 from selectkit.cache.files import Files, files_at
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, summary
+from selectkit.cache.leases import LeaseLock
 from selectkit.cache.lock import BusyError
 from selectkit.cache.reading import Features
 from selectkit.cache.sharded import ShardedArray
@@ -106,10 +107,27 @@ class FeatureStore:
         files.refresh()
         return cls(files, manifest.read(files))
 
+    @staticmethod
+    def exists(path: str | Path | Url) -> bool:
+        """Return whether there is a store at a path or URL, or something that looks like one."""
+        files = files_at(path)
+        files.look("zarr.json")
+        return files.exists("zarr.json")
+
+    @staticmethod
+    def is_being_written(path: str | Path | Url) -> bool:
+        """Return whether another process may be making or writing a store at a path or URL."""
+        return files_at(path).lock().is_taken()
+
     @property
     def path(self) -> Location:
         """Where it lies."""
         return self.files.place
+
+    @property
+    def leases(self) -> LeaseLock | None:
+        """What claims on shards are made of in an object store; None in a local folder."""
+        return self._lock if isinstance(self._lock, LeaseLock) else None
 
     @property
     def rows(self) -> int:
@@ -191,7 +209,7 @@ class FeatureStore:
             while not self._join(stack, prepare, prepared):
                 if time.monotonic() > until:
                     stack.enter_context(self._lock.held())  # says that it is busy
-                time.sleep(0.05)
+                time.sleep(self._lock.pause)
             yield
 
     def _join(

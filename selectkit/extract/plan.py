@@ -15,12 +15,15 @@ from selectkit.cache import FeatureStore
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.listing import Record
 from selectkit.extract.sources import Source
+from selectkit.location import Url
 
 PATIENCE = 20.0  # seconds to wait for a process that is just making the store
 
 
-def open_or_create(path: Path, source: Source, rows: int, rows_per_shard: int) -> FeatureStore:
-    """Open the store at a path, or make one.
+def open_or_create(
+    path: str | Path | Url, source: Source, rows: int, rows_per_shard: int
+) -> FeatureStore:
+    """Open the store at a path or URL, or make one.
 
     Args:
         path: A store, or a place where nothing is.
@@ -35,13 +38,13 @@ def open_or_create(path: Path, source: Source, rows: int, rows_per_shard: int) -
         CacheError: If something else is at the path.
     """
     until = time.monotonic() + PATIENCE
-    while not (path / "zarr.json").exists():
+    while not FeatureStore.exists(path):
         try:
             return FeatureStore.create(
                 path, source=source.describe(), rows=rows, rows_per_shard=rows_per_shard
             )
         except CacheError:  # another process may be making it, or have just made it
-            if time.monotonic() > until or not (path / ".lock").exists():
+            if time.monotonic() > until or not FeatureStore.is_being_written(path):
                 raise
             time.sleep(0.05)
     return FeatureStore.open(path)

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from selectkit.cache import BusyError, FeatureStore, IndexPart
+from selectkit.cache.owner import is_gone, machine, process
 from selectkit.errors import CacheError, ConfigError
-from selectkit.extract import claims as module
 from selectkit.extract import extract, open_source
+from selectkit.extract.claim_files import FileClaims
 from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.plan import part_of
 from tests.unit.extract.extract_tools import StubBackbone, content, image_folder
@@ -157,7 +158,7 @@ def finish(store: FeatureStore, shard: int) -> None:
 
 def make_stale(store: FeatureStore, shard: int, owner: str = "{}") -> Path:
     """A claim of a process of another machine, untouched for ever."""
-    file = store.path / f"leases/base/{shard:05d}.json"
+    file = Path(str(store.path)) / f"leases/base/{shard:05d}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(owner)
     os.utime(file, (1, 1))
@@ -179,14 +180,14 @@ def test_a_claim_keeps_others_away_until_it_is_released(tmp_path: Path) -> None:
             two.release(1)
             assert list(one.available()) == [1]
             assert one.unfinished() == {1, 2}
-        assert list((store.path / "leases/base").iterdir()) == []
+        assert list((tmp_path / "s/leases/base").iterdir()) == []
     tidy(store, "base")
-    assert not (store.path / "leases").exists()
+    assert not (tmp_path / "s/leases").exists()
 
 
 def test_the_claim_of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
     dead = subprocess.Popen(["sleep", "60"])
-    owner = {**module._machine(), **module._process(dead.pid)}
+    owner = {**machine(), **process(dead.pid)}
     assert {"boot", "space", "process", "start"} == set(owner)
     with store_of(tmp_path / "s") as store, Claims(store, "base", [0]) as claims:
         file = make_stale(store, 0, json.dumps(owner))
@@ -198,11 +199,11 @@ def test_the_claim_of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
 
 
 def test_a_number_that_belongs_to_another_process_now_is_a_dead_owner(tmp_path: Path) -> None:
-    me = {**module._machine(), **module._process(os.getpid())}
-    assert not module._is_gone(me)
-    assert module._is_gone({**me, "start": "1"})
-    assert not module._is_gone({**me, "start": "1", "boot": "another machine"})
-    assert not module._is_gone({})
+    me = {**machine(), **process(os.getpid())}
+    assert not is_gone(me)
+    assert is_gone({**me, "start": "1"})
+    assert not is_gone({**me, "start": "1", "boot": "another machine"})
+    assert not is_gone({})
 
 
 def test_an_untouched_claim_of_another_machine_expires(tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_what_was_taken_away_is_not_committed(tmp_path: Path) -> None:
             taken.append(make_stale(FeatureStore.open(store), 0))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Claims, "_is_void", lambda self, shard: bool(taken) and shard == 0)
+        patch.setattr(FileClaims, "_is_void", lambda self, shard: bool(taken) and shard == 0)
         summary = extract(
             source, store, backbone=StubBackbone(), rows_per_shard=2, batch_size=1, progress=steal
         )
