@@ -1,7 +1,6 @@
 """`selectkit extract`."""
 
 import signal
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +12,12 @@ from selectkit.config import ExtractConfig
 def command(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="Folder per class, CSV or Parquet manifest, or 'digits'.")
+        str,
+        typer.Argument(
+            help="Folder per class, CSV or Parquet manifest (paths or URLs), or 'digits'."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Feature store to write or go on with.")],
+    out: Annotated[str, typer.Option("--out", help="Feature store to write or go on with.")],
     path: Annotated[str | None, flag(ExtractConfig, "path")] = None,
     label: Annotated[str | None, flag(ExtractConfig, "label")] = None,
     group: Annotated[str | None, flag(ExtractConfig, "group")] = None,

@@ -1,6 +1,5 @@
 """`selectkit fit`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from selectkit.config import FitConfig
 def command(
     context: typer.Context,
     store: Store,
-    out: Annotated[Path, typer.Option("--out", help="Run directory to make.")],
+    out: Annotated[str, typer.Option("--out", help="Run directory to make.")],
     view: Annotated[str | None, flag(FitConfig, "view")] = None,
     feature: Annotated[str | None, flag(FitConfig, "feature")] = None,
     head: Annotated[str | None, flag(FitConfig, "head")] = None,

@@ -16,10 +16,10 @@ Json: TypeAlias = Annotated[
 ConfigFile: TypeAlias = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings; flags win over it.")
 ]
-Store: TypeAlias = Annotated[Path, typer.Argument(help="Feature store (a folder, *.zarr).")]
-Run: TypeAlias = Annotated[Path, typer.Argument(help="Run directory made by `selectkit fit`.")]
+Store: TypeAlias = Annotated[str, typer.Argument(help="Feature store (a folder or URL, *.zarr).")]
+Run: TypeAlias = Annotated[str, typer.Argument(help="Run directory made by `selectkit fit`.")]
 StoreOverride: TypeAlias = Annotated[
-    Path | None, typer.Option("--store", help="Where the feature store is now, if it was moved.")
+    str | None, typer.Option("--store", help="Where the feature store is now, if it was moved.")
 ]
 
 

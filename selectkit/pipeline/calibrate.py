@@ -15,6 +15,7 @@ from selectkit.cache import Features, FeatureStore
 from selectkit.calibrate import CALIBRATORS, Calibrator, Identity
 from selectkit.config import CalibrateConfig
 from selectkit.errors import CalibrationError, ConfigError, LeakageError
+from selectkit.location import local_path
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.split import evidence
@@ -110,13 +111,13 @@ def calibrate(
     """
     chosen = settled(CalibrateConfig, config, settings)
     target = _target(chosen)
-    opened = RunDirectory.open(Path(run))
+    opened = RunDirectory.open(local_path(run, "a run directory"))
     if target.risk in POSITIVE_RISKS and opened.head.positive is None:
         raise ConfigError(
             f"--target {target} is about positives, and {opened.path} names no positive class: "
             f"fit again with --positive, one of {', '.join(opened.head.classes)}."
         )
-    cache = opened.store(Path(store) if store else None)
+    cache = opened.store(store)
     select, raw = opened.outputs(cache, "val_select")
     calibrator, notes = _calibrator(chosen.calibrator, raw, select)
     calib, outputs = opened.outputs(cache, "val_calib", calibrator)

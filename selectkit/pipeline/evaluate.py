@@ -15,6 +15,7 @@ from selectkit import __version__, artifact, metrics, report
 from selectkit.arrays import Bools
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import EvaluateConfig
+from selectkit.location import local_path
 from selectkit.metrics import Interval
 from selectkit.pipeline.calibrate import certified
 from selectkit.pipeline.extract import settled
@@ -106,8 +107,8 @@ def evaluate(
         DataError: If val_test has no labelled image.
     """
     chosen = settled(EvaluateConfig, config, settings)
-    opened = RunDirectory.open(Path(run))
-    cache = opened.store(Path(store) if store else None)
+    opened = RunDirectory.open(local_path(run, "a run directory"))
+    cache = opened.store(store)
     policy, _ = opened.policy()
     calibrator, _ = opened.calibrator()
     test, outputs = opened.outputs(cache, "val_test", calibrator)

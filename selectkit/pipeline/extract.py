@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 from selectkit.config import ExtractConfig, build
 from selectkit.errors import ConfigError
 from selectkit.extract import Extraction, ExtractionSummary, Progress
+from selectkit.location import Location, location
 from selectkit.threads import spinning
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class ExtractSummary:
         ignored: Number of files of a folder that are no images, by their suffix.
     """
 
-    store: Path
+    store: Location
     view: str
     work: ExtractionSummary
     compute: str
@@ -123,8 +124,9 @@ def extract(
     """Send images once through a frozen backbone and cache what it says.
 
     Args:
-        source: Folder per class, CSV or Parquet manifest, or "digits" (scikit-learn's images).
-        out: Feature store to make, to complete, or to go on with.
+        source: Folder per class, CSV or Parquet manifest (paths or URLs), or "digits"
+            (scikit-learn's images).
+        out: Feature store to make, to complete, or to go on with; a path or a URL.
         config: Settings; the defaults when None.
         progress: Called with (rows done, rows in all, images per second).
         **settings: Fields of `ExtractConfig`, over `config`.
@@ -144,7 +146,7 @@ def extract(
     from selectkit.extract.engine import run
 
     chosen = settled(ExtractConfig, config, settings)
-    arguments = str(source), Path(out), chosen
+    arguments = str(source), str(location(out)), chosen
 
     def tell(p: Progress) -> None:
         if progress is not None:
@@ -165,12 +167,12 @@ def extract(
         ignored: dict[str, int] = {}
     else:
         opened, backbone, how = _opened(*arguments)
-        part = Extraction(opened, Path(out), backbone, how)
+        part = Extraction(opened, arguments[1], backbone, how)
         summary = run(part, shard_range=chosen.shard_range, progress=tell)
         compute, utilisation = backbone.dtype, _utilisation(backbone, summary)
         ignored = getattr(opened, "ignored", {})
     return ExtractSummary(
-        store=Path(out),
+        store=location(out),
         view=chosen.view,
         work=summary,
         compute=compute,
@@ -179,14 +181,14 @@ def extract(
     )
 
 
-def _part(source: str, out: Path, chosen: ExtractConfig) -> Extraction:
+def _part(source: str, out: str, chosen: ExtractConfig) -> Extraction:
     """One process's part, from arguments; this may be called on another machine."""
     opened, backbone, how = _opened(source, out, chosen)
     return Extraction(opened, out, backbone, how)
 
 
 def _opened(
-    source: str, out: Path, chosen: ExtractConfig
+    source: str, out: str, chosen: ExtractConfig
 ) -> "tuple[Source, TokenBackbone, Settings]":
     from selectkit import extract as engine
     from selectkit.extract.setup import Settings

@@ -14,6 +14,7 @@ from selectkit.cache import Features, FeatureStore
 from selectkit.config import FitConfig, RunConfig
 from selectkit.errors import ConfigError, DataError
 from selectkit.heads import Epoch, Head, LinearHead, MlpHead, Recipe
+from selectkit.location import local_path
 from selectkit.pipeline.criteria import criterion
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import RunDirectory, image_keys, logits_of, recode
@@ -91,15 +92,16 @@ def fit(
     """
     chosen = settled(FitConfig, config, settings)
     _refuse_ignored(chosen)
-    RunDirectory.require_usable(Path(out))
+    place = local_path(out, "a run directory")
+    RunDirectory.require_usable(place)
     start = perf_counter()
-    opened = FeatureStore.open(Path(store))
+    opened = FeatureStore.open(store)
     train = _fit_rows(opened, chosen, "train")
     select = _fit_rows(opened, chosen, "val_select")
     classes = train.classes
     positive = positive_index(classes, chosen.positive)
     head = _fit_head(chosen, train, recode(select, classes), positive, on_epoch)
-    run = RunDirectory.create(Path(out), RunConfig(store=str(opened.path.resolve()), fit=chosen))
+    run = RunDirectory.create(place, RunConfig(store=str(opened.path.resolve()), fit=chosen))
     fitted = run.save_head(
         head,
         {

@@ -157,7 +157,7 @@ class RunDirectory:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
         artifact.write_bytes(path, to_toml({**tables, table: asdict(settings)}).encode())
 
-    def store(self, moved_to: Path | None = None) -> FeatureStore:
+    def store(self, moved_to: str | Path | None = None) -> FeatureStore:
         """Open the run's feature store.
 
         Args:
@@ -173,7 +173,7 @@ class RunDirectory:
         """
         if moved_to is None and not self.config.store:
             raise ConfigError(f"{self.path / 'config.toml'} names no store; pass --store.")
-        store = FeatureStore.open(moved_to or Path(self.config.store or ""))
+        store = FeatureStore.open(moved_to or self.config.store or "")
         head = self.head
         if store.view(head.view).hash != head.document["view_hash"]:
             raise CacheError(

@@ -9,6 +9,7 @@ import numpy as np
 from selectkit.cache import SPLITS, FeatureStore, SplitScheme
 from selectkit.config import SplitConfig
 from selectkit.errors import ConfigError
+from selectkit.location import Location, location
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.fit import positive_index
 from selectkit.risk import labels_needed
@@ -31,7 +32,7 @@ class SplitSummary:
         straddling: Identical images that different groups carried into different splits.
     """
 
-    store: Path
+    store: Location
     scheme: SplitScheme
     classes: tuple[str, ...]
     positive: str | None
@@ -158,7 +159,7 @@ def split(
         DataError: If no class has the positive label.
     """
     chosen = settled(SplitConfig, config, settings)
-    opened = FeatureStore.open(Path(store))
+    opened = FeatureStore.open(store)
     index = opened.index()
     at = positive_index(index.classes, positive) if index.classes else None
     if chosen.salt is not None or chosen.fractions is not None:
@@ -182,7 +183,7 @@ def split(
             "groups_by_class": {c: len(set(index.key[inside][label == c])) for c in index.classes},
         }
     return SplitSummary(
-        store=Path(store),
+        store=location(store),
         scheme=opened.splits,
         classes=index.classes,
         positive=None if at is None else index.classes[at],
