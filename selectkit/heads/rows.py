@@ -4,20 +4,24 @@ Features stay in the dtype (and, when memory-mapped, on the disk) they came in; 
 time is held in float64. Sizes: N rows, D features, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Floats, Ints
+from selectkit.blocks import by_blocks
 from selectkit.errors import DataError
+
+__all__ = [
+    "ABSENT_LOGIT", "Float64s", "all_classes", "by_blocks", "feature_rows", "present_classes",
+]  # fmt: skip
 
 Float64s = npt.NDArray[np.float64]
 
 ABSENT_LOGIT = -50.0
 """Logit of a class without training rows; the largest logit of any row is at least zero."""
 
-_INFERENCE_ROWS = 64
 _CHECKED_ROWS = 8192
 
 
@@ -75,28 +79,6 @@ def present_classes(labels: Ints) -> npt.NDArray[np.int64]:
             "a head needs at least two classes. Label rows of another class, or split again."
         )
     return present
-
-
-def by_blocks(features: Floats, rows: Callable[[Float64s], Float64s], n_outputs: int) -> Float64s:
-    """Apply a row-wise function to blocks of one fixed height, the last one padded with zeros.
-
-    Matrix products round differently for different heights; with one height the answer for a row
-    does not depend on the rows it is asked together with.
-
-    Args:
-        features: Shape (N, D).
-        rows: Maps float64 (64, D) to (64, K), row by row.
-        n_outputs: K.
-
-    Returns:
-        Shape (N, K), float64.
-    """
-    out = np.empty((len(features), n_outputs))
-    block = np.zeros((_INFERENCE_ROWS, features.shape[1]))
-    for start, part in _blocks(features, _INFERENCE_ROWS):
-        block[: len(part)] = part
-        out[start : start + len(part)] = rows(block)[: len(part)]
-    return out
 
 
 def all_classes(

@@ -1,12 +1,13 @@
 """What a policy looks at and what it answers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import finite_matrix
+from selectkit.arrays import Floats, Ints, finite_matrix, finite_vector
 from selectkit.errors import DataError
 
 Float64s = npt.NDArray[np.float64]
@@ -20,11 +21,16 @@ class Outputs:
         logits: Shape (N, K), finite, K >= 2; from the head, uncalibrated. Stored as float64.
         probabilities: Shape (N, K), in [0, 1]; calibrated. Stored as float64.
         features: Shape (N, D), or None when no score needs them.
+        gate: Shape (N,), finite, logits of a trained gate, higher = accept first; or None.
+        head: Maps features (M, D) to uncalibrated logits (M, K), for scores that ask the head about
+            changed features; or None.
     """
 
     logits: Float64s
     probabilities: Float64s
-    features: npt.NDArray[np.floating] | None = None
+    features: Floats | None = None
+    gate: Float64s | None = None
+    head: Callable[[Floats], Float64s] | None = None
 
     def __post_init__(self) -> None:
         z, p = (
@@ -44,12 +50,27 @@ class Outputs:
             )
         if self.features is not None and len(self.features) != len(z):
             raise DataError(f"features have {len(self.features)} rows but logits have {len(z)}.")
+        if self.gate is not None:
+            u = finite_vector(self.gate, "gate logits")
+            if len(u) != len(z):
+                raise DataError(f"gate logits have {len(u)} rows but logits have {len(z)}.")
+            object.__setattr__(self, "gate", u)
         object.__setattr__(self, "logits", z)
         object.__setattr__(self, "probabilities", p)
 
     def __len__(self) -> int:
         """N."""
         return len(self.logits)
+
+    def take(self, rows: Ints) -> "Outputs":
+        """Return the outputs of some rows, by number."""
+        return Outputs(
+            self.logits[rows],
+            self.probabilities[rows],
+            None if self.features is None else self.features[rows],
+            None if self.gate is None else self.gate[rows],
+            self.head,
+        )
 
     @property
     def prediction(self) -> npt.NDArray[np.int64]:

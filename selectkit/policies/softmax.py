@@ -11,7 +11,8 @@ import numpy.typing as npt
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError, ConfigError
 from selectkit.policies.outputs import Decision, Outputs
-from selectkit.policies.scores import SCORES, Float64s, Score
+from selectkit.policies.scores import NAMES, SCORES, OwnScore, Score
+from selectkit.policies.scores.score import Float64s
 from selectkit.policies.target import POSITIVE_RISKS, Target
 from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
 from selectkit.stats import clopper_pearson_upper, dkw_lower
@@ -24,12 +25,13 @@ class SoftmaxPolicy:
     """Accept iff score >= threshold; the class is the most probable one either way.
 
     Attributes:
-        score: A key of `SCORES`.
+        score: Name of the score.
         threshold: In the score's units; -inf accepts everything, inf nothing.
         positive: Code of the positive class, or None when the target needs none.
         certificate: What the threshold promises, and on which evidence; None when the target is
             infeasible.
         infeasible: Why nothing can be promised; everything is deferred then.
+        own: The score itself when it has numbers of its own; None for those in `SCORES`.
     """
 
     kind: ClassVar[str] = "softmax"
@@ -38,11 +40,20 @@ class SoftmaxPolicy:
     positive: int | None
     certificate: Certificate | None
     infeasible: Infeasible | None = None
+    own: OwnScore | None = None
 
     @classmethod
-    def deferring(cls, infeasible: Infeasible, *, score: str, positive: int | None) -> Self:
+    def deferring(
+        cls, infeasible: Infeasible, *, score: str | OwnScore, positive: int | None
+    ) -> Self:
         """Return the policy for an infeasible target: it defers everything, and says why."""
-        return cls(score, float("inf"), positive, None, infeasible)
+        name, own = _named(score)
+        return cls(name, float("inf"), positive, None, infeasible, own)
+
+    @property
+    def scored_by(self) -> str | OwnScore:
+        """What `fit` takes as its score to make a policy with the same one."""
+        return self.own or self.score
 
     @classmethod
     def fit(
@@ -52,7 +63,7 @@ class SoftmaxPolicy:
         *,
         target: Target,
         delta: float = 0.1,
-        score: str = "msp",
+        score: str | OwnScore = "msp",
         positive: int | None = None,
         split: str | None = None,
     ) -> Self | Infeasible:
@@ -69,7 +80,7 @@ class SoftmaxPolicy:
             labels: Shape (N,), codes in [0, K).
             target: What to keep.
             delta: Probability with which the promise may fail.
-            score: A key of `SCORES`.
+            score: A key of `SCORES`, or a score with numbers of its own, fitted on other rows.
             positive: Code of the positive class; `fnr`, `miss_rate` and `fpr` need it.
             split: Fingerprint of the rows, kept in the certificate.
 
@@ -82,7 +93,8 @@ class SoftmaxPolicy:
             RiskError: If delta is outside (0, 1).
         """
         y = class_labels(labels, *outputs.probabilities.shape)
-        s = _score(score)(outputs)
+        name, own = _named(score)
+        s = _score(name, own)(outputs)
         _check_positive(target, positive, outputs.probabilities.shape[1])
         found = (
             _covering(s, outputs.prediction != y, target.alpha, delta)
@@ -91,7 +103,8 @@ class SoftmaxPolicy:
         )
         if isinstance(found, Infeasible):
             return found
-        policy = cls(score, found.threshold, positive, replace(found, split=split))
+        evidence = replace(found, split=split)
+        policy = cls(name, found.threshold, positive, evidence, None, own)
         return policy.covering(outputs)
 
     def covering(self, outputs: Outputs) -> Self:
@@ -128,8 +141,9 @@ class SoftmaxPolicy:
 
         Raises:
             ConfigError: If the score is unknown to this release.
+            DataError: If the outputs lack what the score looks at.
         """
-        s = _score(self.score)(outputs)
+        s = _score(self.score, self.own)(outputs)
         accepted = s >= self.threshold
         prediction = outputs.prediction
         prediction_set = np.ones(outputs.probabilities.shape, dtype=np.bool_)
@@ -163,18 +177,20 @@ class SoftmaxPolicy:
         }
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+    def from_dict(cls, document: Mapping[str, Any], own: OwnScore | None = None) -> Self:
         """Rebuild a policy from what `to_dict` returned.
 
         Args:
             document: The fields; others than the policy's own are ignored.
+            own: The score, when it has numbers of its own; they are stored beside the policy.
 
         Returns:
             The policy.
 
         Raises:
-            ArtifactError: If the policy or its score is unknown, a field is missing or malformed,
-                there is no certificate, or it is for another threshold.
+            ArtifactError: If the policy or its score is unknown, the score is missing or another
+                one, a field is missing or malformed, there is no certificate, or it is for another
+                threshold.
         """
         if document.get("policy") != cls.kind:
             raise ArtifactError(
@@ -187,8 +203,7 @@ class SoftmaxPolicy:
             raise ArtifactError(f"the softmax policy lacks {error.args[0]!r}.") from None
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"the softmax policy is malformed: {error}.") from None
-        if score not in SCORES:
-            raise ArtifactError(f"score {score!r} is unknown; known: {', '.join(SCORES)}.")
+        _check_score(score, own)
         if document.get("infeasible") is not None:
             if evidence is not None or threshold != float("inf"):
                 raise ArtifactError(
@@ -196,7 +211,7 @@ class SoftmaxPolicy:
                     "certificate. Calibrate again."
                 )
             reason = Infeasible.from_dict(document["infeasible"])
-            return cls.deferring(reason, score=score, positive=positive)
+            return cls.deferring(reason, score=own or score, positive=positive)
         if evidence is None:
             raise ArtifactError("the softmax policy has no certificate. Calibrate again.")
         certificate = Certificate.from_dict(evidence)
@@ -205,13 +220,32 @@ class SoftmaxPolicy:
                 f"the threshold {threshold:g} is not the certified one "
                 f"({certificate.threshold:g}). Calibrate again."
             )
-        return cls(score, threshold, positive, certificate)
+        return cls(score, threshold, positive, certificate, None, own)
 
 
-def _score(name: str) -> Score:
-    if name not in SCORES:
-        raise ConfigError(f"score {name!r} is unknown; known: {', '.join(SCORES)}.")
-    return SCORES[name]
+def _named(score: str | OwnScore) -> tuple[str, OwnScore | None]:
+    return (score, None) if isinstance(score, str) else (score.kind, score)
+
+
+def _score(name: str, own: OwnScore | None) -> Score:
+    if own is not None:
+        return own
+    if name in SCORES:
+        return SCORES[name]
+    if name in NAMES:
+        raise ConfigError(f"score {name!r} has numbers of its own: fit it, and pass the object.")
+    raise ConfigError(f"score {name!r} is unknown; known: {', '.join(NAMES)}.")
+
+
+def _check_score(name: Any, own: OwnScore | None) -> None:
+    if name not in NAMES:
+        raise ArtifactError(f"score {name!r} is unknown; known: {', '.join(NAMES)}.")
+    if (None if name in SCORES else name) != (None if own is None else own.kind):
+        has = "none" if own is None else repr(own.kind)
+        raise ArtifactError(
+            f"the policy looks at the score {name!r}, and the fitted score beside it is {has}. "
+            "Calibrate again."
+        )
 
 
 def _check_positive(target: Target, positive: int | None, n_classes: int) -> None:

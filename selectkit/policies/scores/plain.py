@@ -1,27 +1,13 @@
-"""Confidence scores: one number per row, higher = accept first.
+"""Scores of logits and probabilities alone: nothing to fit.
 
 The baselines that every comparison needs. `msp` and `neg_entropy` look at calibrated
-probabilities, `margin` and `energy` at the head's logits.
+probabilities, `margin`, `max_logit` and `energy` at the head's logits.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Protocol
-
 import numpy as np
-import numpy.typing as npt
 
 from selectkit.policies.outputs import Outputs
-
-Float64s = npt.NDArray[np.float64]
-
-
-class Score(Protocol):
-    """Maps outputs of N rows to confidences (N,)."""
-
-    def __call__(self, outputs: Outputs, /) -> Float64s:
-        """Return the confidences, float64, finite, row by row."""
-        ...
+from selectkit.policies.scores.score import Float64s
 
 
 def msp(outputs: Outputs) -> Float64s:
@@ -67,6 +53,21 @@ def neg_entropy(outputs: Outputs) -> Float64s:
     return np.asarray((p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1))
 
 
+def max_logit(outputs: Outputs) -> Float64s:
+    """Largest logit.
+
+    Source: Hendrycks et al. 2022, https://arxiv.org/abs/1911.11132. It depends on what all logits
+    of a row share, which the heads here centre to zero over the classes.
+
+    Args:
+        outputs: Logits are used.
+
+    Returns:
+        Shape (N,).
+    """
+    return np.asarray(outputs.logits.max(axis=1))
+
+
 def energy(outputs: Outputs) -> Float64s:
     """Log of the sum of exponentiated logits: the negative free energy at temperature 1.
 
@@ -78,15 +79,10 @@ def energy(outputs: Outputs) -> Float64s:
     Returns:
         Shape (N,).
     """
-    z = outputs.logits
-    top = z.max(axis=1)
-    return np.asarray(top + np.log(np.exp(z - top[:, np.newaxis]).sum(axis=1)))
+    return log_sum_exp(outputs.logits)
 
 
-SCORES: Mapping[str, Score] = MappingProxyType({
-    "msp": msp,
-    "margin": margin,
-    "neg_entropy": neg_entropy,
-    "energy": energy,
-})
-"""Every score by the name used in settings and artifacts."""
+def log_sum_exp(logits: Float64s) -> Float64s:
+    """Return log sum exp over the last axis, without overflow."""
+    top = logits.max(axis=1)
+    return np.asarray(top + np.log(np.exp(logits - top[:, np.newaxis]).sum(axis=1)))
