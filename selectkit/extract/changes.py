@@ -7,15 +7,14 @@ shard through the model again, in every view on its next run. A new label concer
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from selectkit.artifact import content_hash
 from selectkit.cache import FeatureStore, Index, IndexPart
 from selectkit.errors import CacheError
 from selectkit.extract.listing import Record
-from selectkit.extract.loading import Loaded, default_workers, load
+from selectkit.extract.loading import Loaded, Loader, default_workers, read
 from selectkit.extract.plan import Assignment
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source
@@ -138,17 +137,13 @@ class Update:
             digests = list(pool.map(lambda i: self._digest(records[i]), asked))
         known = part.content_hash
         found = zip(asked, digests, strict=True)
-        return {
-            i: replace(load(self.source, records[i], self.plan), pixels=None)
-            for i, digest in found
-            if back[i] or digest != known[i]
-        }
+        changed = [i for i, digest in found if back[i] or digest != known[i]]
+        loader = Loader(self.source, records, self.plan, 1, 1)
+        out = loader.memory()[0]
+        return {i: loader.decode(*read(self.source, records[i]), out) for i in changed}
 
     def _digest(self, record: Record) -> str:
-        try:
-            return content_hash(self.source.read(record.path))
-        except OSError:
-            return ""
+        return read(self.source, record)[1]
 
     def _refuse_regrouping(self, part: Index, records: Sequence[Record]) -> None:
         if not any(self.store.heads(view) for view in self.store.views()):

@@ -9,17 +9,21 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from selectkit.errors import DataError
 from selectkit.extract.jpeg import DamagedJpegError, jpeg_pixels
 from selectkit.extract.preprocess import MAX_ASPECT_RATIO
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from PIL.Image import Image
+
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 MAX_PIXELS = 178_956_970  # Pillow refuses above; a constant here, whatever others set there
 
@@ -32,10 +36,12 @@ DECODER_POLICY: dict[str, str] = {
     "truncated": "refused",
     "damaged jpeg": "refused",
     "float": "refused",
+    "resize": "torch, antialiased, on bytes",
 }
 
 REASONS = (
     "corrupt",
+    "crashed",
     "empty",
     "not-an-image",
     "too-large",
@@ -49,14 +55,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _MAGIC = (_PNG, _JPEG, b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
-_TO_UPRIGHT = {  # EXIF 2.32, tag 0x0112
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
+_TO_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {  # EXIF 2.32, tag 0x0112
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
 
 
@@ -93,12 +99,31 @@ def decode(data: bytes) -> "Image":
         data: The file's bytes.
 
     Returns:
-        The first frame, mode RGB, upright, at most `MAX_PIXELS` pixels, sides of at most a ratio
-        of 100.
+        As `decode_pixels`, in Pillow's form, mode RGB.
 
     Raises:
         UndecodableImageError: With the reason.
     """
+    from PIL import Image
+
+    return Image.fromarray(decode_pixels(data))
+
+
+def decode_pixels(data: bytes) -> Pixels:
+    """Decode one image file.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        Shape (height, width, 3), uint8: the first frame in RGB, upright, at most `MAX_PIXELS`
+        pixels, sides of at most a ratio of 100. Rows may lie in any order.
+
+    Raises:
+        UndecodableImageError: With the reason.
+    """
+    import numpy as np
+
     if not data:
         raise UndecodableImageError("empty", "the file has no bytes.")
     _refuse_early(data)
@@ -109,7 +134,7 @@ def decode(data: bytes) -> "Image":
             return fast
         _load(image, data)
         try:
-            return _to_rgb(_upright(image))
+            return np.asarray(_to_rgb(_upright(image)))
         except (ValueError, OSError) as error:
             raise UndecodableImageError("unsupported", f"mode {image.mode}: {error}") from None
 
@@ -200,10 +225,8 @@ def _refuse_size(image: "Image") -> None:
         )
 
 
-def _fast_jpeg(image: "Image", data: bytes) -> "Image | None":
+def _fast_jpeg(image: "Image", data: bytes) -> "Pixels | None":
     """The upright picture, None when Pillow has to read it; `image` has read the header only."""
-    from PIL import Image
-
     if image.format not in {"JPEG", "MPO"} or image.mode not in {"RGB", "L"}:
         return None
     try:
@@ -213,9 +236,8 @@ def _fast_jpeg(image: "Image", data: bytes) -> "Image | None":
         raise UndecodableImageError(reason, str(error)) from None
     if pixels is None or pixels.shape[:2] != image.size[::-1]:
         return None
-    picture = Image.fromarray(pixels)
-    method = _TO_UPRIGHT.get(_orientation(image))
-    return picture if method is None else picture.transpose(Image.Transpose[method])
+    turn = _TO_UPRIGHT.get(_orientation(image))
+    return pixels if turn is None else turn(pixels)
 
 
 def _orientation(image: "Image") -> int:

@@ -1,12 +1,12 @@
 """Images to features, shard after shard: load ahead, batch, forward, write behind.
 
-Batches are counted from the start of the shard and a failed image leaves a black gap in its batch,
-so features do not depend on interruptions or on other images being broken.
+A failed image leaves a black gap in its batch, and an image whose features are known goes through
+no batch at all; whoever writes a shard fetches them.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -17,10 +17,7 @@ import numpy.typing as npt
 from selectkit.errors import BackboneError
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.backbones.protocol import Overlapping, feature_dims, stalled
-from selectkit.extract.listing import Record
-from selectkit.extract.loading import Batch, Loaded, Pixels, load, load_batches, new_pixels
-from selectkit.extract.preprocess import Preprocessing
-from selectkit.extract.sources import Source
+from selectkit.extract.loading import Batch, Loaded, Loader
 from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Clock, Timings
 from selectkit.extract.writer import Writer
@@ -35,20 +32,12 @@ class Flow:
     """What stays the same during a run.
 
     Attributes:
-        source: Where the bytes are.
-        records: One per row of the store.
+        loader: Loads the images.
         backbone: Computes the features.
-        preprocessing: Geometry of the pixels.
-        batch_size: Images per forward pass.
-        workers: Decoding threads.
     """
 
-    source: Source
-    records: Sequence[Record]
+    loader: Loader
     backbone: Backbone
-    preprocessing: Preprocessing
-    batch_size: int
-    workers: int
 
     def compute(
         self,
@@ -61,10 +50,10 @@ class Flow:
 
         Args:
             shards: Number and rows of each shard; pulled only as far as images are loaded ahead.
-            finish: Called once per shard, in order and in a thread of its own, with its number, its
-                images (whose pixels are overwritten by then), and its features by name, shape
-                (rows, D), NaN where an image failed. The next shard is computed meanwhile. What it
-                raises is raised here.
+            finish: Called once per shard, in order and in a thread of its own, with its number,
+                what became of its images, and its features by name, shape (rows, D), NaN where an
+                image failed or is a copy. The next shard is computed meanwhile. What it raises is
+                raised here.
             tell: Called after every batch with its images.
             stop: When it is requested, the run ends after the current batch.
 
@@ -73,16 +62,13 @@ class Flow:
         """
         overlap = self.backbone if isinstance(self.backbone, Overlapping) else None
         lag = overlap.lag if overlap else 0
-        batches = load_batches(
-            self._load,
-            shards,
-            size=self.preprocessing.size,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            memory=overlap.memory if overlap else new_pixels,
-        )
+        memory = self.loader.memory()
         clock, before = Clock(), stalled(self.backbone) or 0.0
-        with closing(batches), Writer(finish) as writer:
+        with (
+            overlap.pinned(memory, self.loader.batch_size) if overlap else nullcontext(),
+            closing(self.loader.batches(shards, memory)) as batches,
+            Writer(finish) as writer,
+        ):
             shard = _Shards(self, writer, tell, clock)
             started: deque[tuple[Batch, Callable[[], Mapping[str, npt.NDArray[np.float32]]]]]
             started = deque()
@@ -102,11 +88,8 @@ class Flow:
         now = stalled(self.backbone)
         return clock.timings(transfer=None if now is None else now - before)
 
-    def _load(self, row: int, out: Pixels) -> Loaded:
-        return load(self.source, self.records[row], self.preprocessing, out)
-
     def _start(self, batch: Batch) -> Callable[[], Mapping[str, npt.NDArray[np.float32]]]:
-        if all(image.pixels is None for image in batch.images):
+        if all(image.status != "ok" for image in batch.images[: len(batch.places)]):
             return dict
         if isinstance(self.backbone, Overlapping):
             return self.backbone.start(batch.pixels)
@@ -121,37 +104,39 @@ class _Shards:
     writer: Writer[[int, Sequence[Loaded], Arrays]]
     tell: Tell
     clock: Clock
-    loaded: list[Loaded] = field(default_factory=list)
+    shard: int | None = None
     features: Arrays = field(default_factory=dict)
 
     def add(
         self, batch: Batch, features: Callable[[], Mapping[str, npt.NDArray[np.float32]]]
     ) -> None:
-        if batch.start == 0:
-            self.loaded = []
+        if batch.shard != self.shard:
+            self.shard = batch.shard
             self.features = {
                 name: np.full((len(batch.rows), dim), np.nan, dtype=np.float32)
                 for name, dim in feature_dims(self.flow.backbone).items()
             }
         with self.clock.spent_on("forward"):
             self._fill(batch, features())
-        self.loaded += batch.images
         self.clock.images += len(batch.images)
         self.tell(batch.images)
         with self.clock.spent_on("write"):
             self.writer.check()
-            if len(self.loaded) == len(batch.rows):
-                self.writer.put(batch.shard, self.loaded, self.features)
+            if batch.whole is not None:
+                self.writer.put(batch.shard, batch.whole, self.features)
+                self.shard = None
 
     def _fill(self, batch: Batch, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
         if not features:
             return
-        good = np.array([image.pixels is not None for image in batch.images])
-        part = slice(batch.start, batch.start + len(good))
-        names = [self.flow.records[row].id for row in batch.rows[part]]
+        seated = batch.images[: len(batch.places)]
+        good = np.array([image.status == "ok" for image in seated])
+        places = np.array(batch.places)
+        records = self.flow.loader.records
+        names = [records[batch.rows[place]].id for place in batch.places]
         require_finite(self.flow.backbone, features, names)
         for name, values in self.features.items():
-            values[part][good] = features[name][good]
+            values[places[good]] = features[name][good]
 
 
 def require_finite(

@@ -10,16 +10,13 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.config import build
 from selectkit.errors import ConfigError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image, Resampling
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,6 +25,7 @@ MAX_ASPECT_RATIO = 100
 Mode = Literal["meta-eval", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 Rgb = tuple[float, float, float]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Preprocessing:
         size: Height and width of the result in pixels.
         mode: "meta-eval" (resize the shorter side to `shorter`, centre crop) or "squash" (resize
             both sides to `size`).
-        interpolation: Filter of the resize; Pillow always antialiases.
+        interpolation: Filter of the resize, antialiased.
         mean: Per-channel mean in [0, 1], subtracted on the device.
         std: Per-channel standard deviation, divided by on the device.
         resize: "meta-eval": the shorter side before the crop; None = round(size * 256 / 224).
@@ -75,56 +73,43 @@ class Preprocessing:
         """The shorter side in pixels before the centre crop of "meta-eval"."""
         return round(self.size * 256 / 224) if self.resize is None else self.resize
 
-    def apply(
-        self, image: "Image", out: npt.NDArray[np.uint8] | None = None
-    ) -> npt.NDArray[np.uint8]:
-        """Resize one image, and only the part of it that the crop keeps.
+    def apply(self, pixels: Pixels, out: Pixels | None = None) -> Pixels:
+        """Resize one image and keep the square of it that the backbone sees.
 
-        Pixels are those of torchvision's Resize and CenterCrop on the same Pillow image, except
-        that a few in 10,000 are rounded to the neighbouring grey level.
+        The result is that of torchvision's Resize (antialiased) and CenterCrop, `transforms.v2`, on
+        a tensor of bytes. On a Pillow image they take six times as long, and differ by one grey
+        level in a few of 1,000 pixels (by two where the image is enlarged).
 
         Args:
-            image: Mode RGB, sides of at most a ratio of 100 (`decode` sees to both).
+            pixels: Shape (height, width, 3), RGB, sides of at most a ratio of 100.
             out: Where to put the pixels; without it, a new array.
 
         Returns:
             Shape (size, size, 3), uint8; `out` when it was given.
         """
-        if self.mode == "squash":
-            image = image.resize((self.size, self.size), self._filter())
-        else:
-            image = self._resize_window(image)
+        import torch
+
+        height, width = pixels.shape[:2]
+        resized = torch.nn.functional.interpolate(
+            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[
+                np.newaxis
+            ],
+            size=self._resized(height, width),
+            mode=self.interpolation,
+            antialias=True,
+        )[0].permute(1, 2, 0)
+        top, left = (round((side - self.size) / 2) for side in resized.shape[:2])
         if out is None:
-            return np.asarray(image)
-        out[...] = np.asarray(image)
+            out = np.empty((self.size, self.size, 3), dtype=np.uint8)
+        torch.from_numpy(out).copy_(resized[top : top + self.size, left : left + self.size])
         return out
 
-    def _resize_window(self, image: "Image") -> "Image":
-        """Rows first, then columns, as Pillow would do for the whole image."""
-        width, height = image.size
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.mode == "squash":
+            return self.size, self.size
         short = self.shorter
         long = int(short * max(width, height) / min(width, height))
-        resized = (short, long) if width <= height else (long, short)
-        left, right = self._window(width, resized[0])
-        top, bottom = self._window(height, resized[1])
-        reach = 2 + int(2 * max(1.0, height / resized[1]))  # the filter's, and rounding
-        first, last = max(0, int(top) - reach), min(height, int(bottom) + 1 + reach)
-        image = image.crop((0, first, width, last))
-        rows = last - first
-        image = image.resize((self.size, rows), self._filter(), (left, 0, right, rows))
-        box = (0, top - first, self.size, bottom - first)
-        return image.resize((self.size, self.size), self._filter(), box)
-
-    def _window(self, length: int, resized: int) -> tuple[float, float]:
-        """The part of a side that a centre crop of the resized side would keep."""
-        start = round((resized - self.size) / 2)
-        scale = length / resized
-        return start * scale, min((start + self.size) * scale, length)
-
-    def _filter(self) -> "Resampling":
-        from PIL.Image import Resampling
-
-        return Resampling[self.interpolation.upper()]
+        return (long, short) if width <= height else (short, long)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; "resize" only when it is set."""

@@ -8,7 +8,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.commit import commit
 from selectkit.extract.decode import quiet_pillow
 from selectkit.extract.flow import Arrays, Flow
-from selectkit.extract.loading import Loaded, default_workers
+from selectkit.extract.known import KnownImages, Unavailable
+from selectkit.extract.loading import Loaded, Loader, default_workers
 from selectkit.extract.plan import open_or_create, unfinished
 from selectkit.extract.setup import Settings, Setup, check_settings
 from selectkit.extract.sources import Source
@@ -89,7 +90,7 @@ class Extraction:
             setup = Setup(self._source, self._backbone, self._plan, self.settings)
             rows = len(setup.records)
             self.store = store = open_or_create(
-                Path(self._path), self._source, rows, self.settings.rows_per_shard
+                self._path, self._source, rows, self.settings.rows_per_shard
             )
             stack.enter_context(quiet_pillow())
             stack.enter_context(_disk_errors(store))
@@ -100,14 +101,12 @@ class Extraction:
             self.todo = {shard: len(store.shard_rows(shard)) for shard in todo}
             self.changes = setup.changes
             self._ordered = setup.rows.ordered
-            self._flow = Flow(
-                self._source,
-                self._ordered,
-                self._backbone,
-                self._plan,
-                setup.batch_size,
-                self.settings.workers or default_workers(),
+            self._known = KnownImages(store, self.settings.view) if setup.copies else None
+            workers = self.settings.workers or default_workers()
+            loader = Loader(
+                self._source, self._ordered, self._plan, setup.batch_size, workers, self._known
             )
+            self._flow = Flow(loader, self._backbone)
             self._stack = stack.pop_all()
         return self
 
@@ -148,17 +147,24 @@ class Extraction:
         with Claims(self.store, view, asked) as claims:
 
             def finish(shard: int, loaded: Sequence[Loaded], features: Arrays) -> None:
-                with self.store.writing_shard(shard):
-                    if claims.holds(shard):
-                        commit(
-                            self.store, self.settings.view, self._ordered, shard, loaded, features
-                        )
-                        done[shard] = len(loaded)
+                rows = self.store.shard_rows(shard)
+                with suppress(Unavailable):
+                    if self._known is not None:
+                        loaded = self._known.fill(rows, loaded, features)
+                    with self.store.writing_shard(shard):
+                        if claims.holds(shard):
+                            commit(self.store, view, self._ordered, shard, loaded, features)
+                            done[shard] = len(loaded)
+                    if shard in done:
+                        if self._known is not None:
+                            self._known.committed(rows, loaded)
+                        if finished is not None:
+                            finished(shard, loaded)
                 claims.release(shard)
-                if finished is not None and shard in done:
-                    finished(shard, loaded)
 
             while True:
+                if self._known is not None:
+                    self._known.forget()
                 available = ((k, self.store.shard_rows(k)) for k in claims.available())
                 timings += self._flow.compute(available, finish, tell, stop)
                 left = claims.unfinished()

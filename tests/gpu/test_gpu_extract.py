@@ -43,19 +43,20 @@ def test_bfloat16_is_near() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_overlapping_batches_equal_single_ones(dtype: Literal["float32", "bfloat16"]) -> None:
     backbone = load_backbone("tiny", dtype=dtype)
-    memory = [backbone.memory(24, 32) for _ in range(2)]
+    memory = np.zeros((2, 24, 32, 32, 3), dtype=np.uint8)
     parts = [pixels()[:24], pixels()[24:48], pixels()[48:]]
     expected = backbone(pixels())
     found: list[Any] = []
     before: Any = None
-    for i, part in enumerate(parts):
-        batch = memory[i % 2][: len(part)]
-        batch[...] = part
-        current = backbone.start(batch)
-        found += [before()] if before else []
-        before = current
-    assert before is not None
-    found.append(before())
+    with backbone.pinned(memory.reshape(-1, 32, 32, 3), 24):
+        for i, part in enumerate(parts):
+            batch = memory[i % 2][: len(part)]
+            batch[...] = part
+            current = backbone.start(batch)
+            found += [before()] if before else []
+            before = current
+        assert before is not None
+        found.append(before())
     tolerance = 1e-4 if dtype == "float32" else 0.05
     for name, values in expected.items():
         joined = np.concatenate([f[name] for f in found])
@@ -65,10 +66,10 @@ def test_overlapping_batches_equal_single_ones(dtype: Literal["float32", "bfloat
 
 def test_padding_does_not_touch_the_images() -> None:
     backbone = load_backbone("tiny")
-    memory = backbone.memory(16, 32)
-    memory[...] = pixels()[:16]
-    whole = backbone.start(memory)()
-    part = backbone.start(memory[:5])()
+    memory = pixels()[:16].copy()
+    with backbone.pinned(memory, 16):
+        whole = backbone.start(memory)()
+        part = backbone.start(memory[:5])()
     for name, values in part.items():
         assert np.array_equal(values, whole[name][:5])
 
@@ -82,9 +83,9 @@ def test_memory_that_runs_out_halves_the_batch() -> None:
         return whole.tokens(x)
 
     backbone = replace(whole, tokens=small)
-    memory = backbone.memory(64, 32)
-    memory[...] = pixels()
-    found = backbone.start(memory)()
+    memory = pixels().copy()
+    with backbone.pinned(memory, 64):
+        found = backbone.start(memory)()
     for name, values in whole(pixels()).items():
         assert np.abs(found[name] - values).max() < 1e-4 * np.abs(values).max()
 

@@ -4,8 +4,8 @@ The forward pass is compiled for one shape and replayed as a CUDA graph, so ever
 shape: the last one of a shard is padded with whatever the memory held, and the padding is cut off.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,29 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
 Pool: TypeAlias = "Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]"
+
+
+@contextmanager
+def page_locked(pixels: npt.NDArray[np.uint8]) -> Iterator[None]:
+    """Lock memory in place for the block; without it copies to the device do not overlap.
+
+    Args:
+        pixels: Any memory. Where the system refuses to lock it, it is used as it is.
+
+    Yields:
+        Nothing.
+    """
+    import torch
+
+    streams: Any = torch.cuda  # not typed
+    runtime = streams.cudart()
+    refused = runtime.cudaHostRegister(pixels.ctypes.data, pixels.nbytes, 0) != 0
+    try:
+        yield
+    finally:
+        if not refused:
+            torch.cuda.synchronize()
+            runtime.cudaHostUnregister(pixels.ctypes.data)
 
 
 class CudaQueue:
@@ -40,15 +63,6 @@ class CudaQueue:
         self._pool: Pool = torch.compile(backbone.pool, mode="reduce-overhead", dynamic=False)
         self._normalisation = backbone.normalisation()
         self._copies = streams.Stream(backbone.device)
-
-    def memory(self) -> npt.NDArray[np.uint8]:
-        """Return page-locked memory for one batch, without which copies do not overlap."""
-        import torch
-
-        pinned: npt.NDArray[np.uint8] = torch.empty(
-            self.shape, dtype=torch.uint8, pin_memory=True
-        ).numpy()
-        return pinned
 
     def start(self, pixels: npt.NDArray[np.uint8]) -> Callable[[], Arrays]:
         """Send a batch, queue its forward pass and the way back.

@@ -1,6 +1,7 @@
 """What the extraction engine needs of a backbone."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -66,8 +67,8 @@ class Overlapping(Protocol):
         """Begin a batch; the function returned waits for its features."""
         ...
 
-    def memory(self, count: int, size: int) -> npt.NDArray[np.uint8]:
-        """Return memory for a batch, (count, size, size, 3), from which copies are fast."""
+    def pinned(self, pixels: npt.NDArray[np.uint8], count: int) -> AbstractContextManager[None]:
+        """Be ready, within the block, for batches of up to `count` images that lie in `pixels`."""
         ...
 
 

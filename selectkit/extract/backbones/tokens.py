@@ -1,7 +1,7 @@
 """The one backbone class: a frozen token model, its pooling and its fingerprint."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -203,23 +203,27 @@ class TokenBackbone:
         self._check(pixels)
         return self._state.queue.start(pixels)
 
-    def memory(self, count: int, size: int) -> npt.NDArray[np.uint8]:
-        """Return memory for a batch; on CUDA page-locked, and batches given to `start` are padded.
+    @contextmanager
+    def pinned(self, pixels: npt.NDArray[np.uint8], count: int) -> Iterator[None]:
+        """Page-lock the memory that batches lie in, on CUDA; batches for `start` are padded there.
 
         Args:
-            count: Images.
-            size: Height and width in pixels.
+            pixels: All of it, shape (n, size, size, 3).
+            count: Images of a full batch.
 
-        Returns:
-            Shape (count, size, size, 3), uint8, with anything in it.
+        Yields:
+            Nothing.
         """
         if not self.lag:
-            return np.empty((count, size, size, 3), dtype=np.uint8)
-        from selectkit.extract.backbones.cuda import CudaQueue
+            yield
+            return
+        from selectkit.extract.backbones.cuda import CudaQueue, page_locked
 
-        if self._state.queue is None or self._state.queue.shape != (count, size, size, 3):
-            self._state.queue = CudaQueue(self, (count, size, size, 3))
-        return self._state.queue.memory()
+        shape = (count, *pixels.shape[1:])
+        if self._state.queue is None or self._state.queue.shape != shape:
+            self._state.queue = CudaQueue(self, shape)
+        with page_locked(pixels):
+            yield
 
     def halve(self, images: int, sides: tuple[int, ...]) -> None:
         """Remember that memory did not suffice.

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from selectkit.errors import BackboneError, ConfigError
 from selectkit.extract import ALIASES, Preprocessing, load_backbone, open_source
 from selectkit.extract.backbones import TokenBackbone, weights_hash
-from selectkit.extract.loading import load
+from selectkit.extract.decode import decode_pixels
 from tests.unit.extract.extract_tools import noise
 
 KINDS = ("plain", "swiglu")
@@ -659,8 +659,8 @@ def test_tiny_is_what_its_readme_says() -> None:
 def test_tiny_features_separate_digits() -> None:
     backbone, source = load_backbone("tiny", device="cpu"), open_source("digits")
     records = source.records()[::2]
-    images = [load(source, r, backbone.preprocessing).pixels for r in records]
-    x = backbone(np.stack([image for image in images if image is not None]))["cls"]
+    images = [decode_pixels(source.read(r.path)) for r in records]
+    x = backbone(np.stack([backbone.preprocessing.apply(image) for image in images]))["cls"]
     y = np.array([r.label for r in records])
     x = StandardScaler().fit_transform(x)
     accuracy = LogisticRegression(max_iter=300).fit(x[::2], y[::2]).score(x[1::2], y[1::2])

@@ -53,7 +53,7 @@ def test_features_are_those_of_the_backbone(tmp_path: Path) -> None:
     assert summary.images_per_second == summary.done_now / summary.seconds
     assert [(p.done, p.total, p.failed) for p in seen] == [(n, 9, 0) for n in (2, 4, 5, 7, 9)]
     pixels = np.stack([
-        STUB.preprocessing.apply(_image(noise(10, 12, 100 * (r.label == "b") + int(r.id[2:5]))))
+        STUB.preprocessing.apply(noise(10, 12, 100 * (r.label == "b") + int(r.id[2:5])))
         for r in source.records()
     ])
     got = features(store)

@@ -3,17 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from selectkit.errors import BackboneError
+from selectkit.errors import BackboneError, DataError
 from selectkit.extract import Preprocessing, open_source
 from selectkit.extract.flow import Arrays, Flow
-from selectkit.extract.loading import Batch, Loaded, load_batches, new_pixels
+from selectkit.extract.listing import Record
+from selectkit.extract.loading import Batch, Known, Loaded, Loader
+from selectkit.extract.png import grey_png
 from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Clock, Timings
 from selectkit.extract.writer import Writer
@@ -22,15 +25,40 @@ from tests.unit.extract.extract_tools import Pixels, StubBackbone, image_folder
 Finished = tuple[int, list[str], Arrays]
 
 
-def numbered(row: int, out: Pixels) -> Loaded:
-    time.sleep(0.0005 * (row % 3))  # so that they do not finish in order
-    out[...] = row
-    return Loaded(out, f"sha256:{row}", "ok", 1, 1)
+@dataclass(frozen=True)
+class Numbered:
+    """A source whose images are grey, as bright as their number, some slower than others."""
+
+    images: int = 50
+
+    def records(self) -> list[Record]:
+        return [Record(str(i), str(i), None, None) for i in range(self.images)]
+
+    def read(self, path: str) -> bytes:
+        time.sleep(0.0005 * (int(path) % 3))
+        return grey_png(np.full((2, 2), int(path), dtype=np.uint8))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "numbered"}
+
+
+@dataclass
+class Pairs:
+    """Says that images 2 k and 2 k + 1 are the same."""
+
+    def row_of(self, digest: str, row: int) -> int | None:
+        return row - 1 if row % 2 else None
+
+
+def loader_of(batch_size: int, workers: int, known: Known | None = None) -> Loader:
+    source, plan = Numbered(), Preprocessing(2, "squash")
+    return Loader(source, source.records(), plan, batch_size, workers, known)
 
 
 def flow_of(tmp_path: Path, backbone: Any, images: int = 22, batch_size: int = 4) -> Flow:
     source = open_source(image_folder(tmp_path / "images", {"a": images}))
-    return Flow(source, source.records(), backbone, backbone.preprocessing, batch_size, workers=2)
+    loader = Loader(source, source.records(), backbone.preprocessing, batch_size, workers=2)
+    return Flow(loader, backbone)
 
 
 SHARDS = [(0, range(10)), (1, range(10, 20)), (2, range(20, 22))]
@@ -46,48 +74,79 @@ def run(flow: Flow, stop: StopRequest | None = None) -> tuple[list[Finished], Ti
     return finished, timings
 
 
+@pytest.mark.parametrize("known", [None, Pairs()])
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 3), (4, 1), (4, 8), (16, 2)])
 def test_batches_come_in_order_and_stay_until_the_second_after_is_asked_for(
-    batch_size: int, workers: int
+    batch_size: int, workers: int, known: Known | None
 ) -> None:
     shards = [(0, range(7)), (1, range(7, 20)), (2, range(20, 50))]
     before: Batch | None = None
-    seen: list[tuple[int, int]] = []
-    batches = load_batches(numbered, shards, size=2, batch_size=batch_size, workers=workers)
-    for batch in batches:
-        assert len(batch.images) == len(batch.pixels) <= batch_size
+    seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    whole: dict[int, list[Loaded]] = {}
+    loader = loader_of(batch_size, workers, known)
+    for batch in loader.batches(shards, loader.memory()):
+        assert len(batch.places) == len(batch.pixels) <= batch_size
         for held in (before, batch):
             if held is not None:
-                first = held.rows[held.start]
-                expected = np.arange(first, first + len(held.images))
-                assert np.array_equal(held.pixels[:, 0, 0, 0], expected)
-        seen += [(batch.shard, batch.rows[batch.start + i]) for i in range(len(batch.images))]
+                expected = [held.rows[place] for place in held.places]
+                assert held.pixels[:, 0, 0, 0].tolist() == expected
+        assert batch.shard == len(whole)  # one after the other
+        seen[batch.shard] += [batch.rows[place] for place in batch.places]
+        if batch.whole is not None:
+            whole[batch.shard] = list(batch.whole)
         before = batch
-    assert seen == [(shard, row) for shard, rows in shards for row in rows]
+    for shard, rows in shards:
+        computed = [row for row in rows if known is None or row % 2 == 0]
+        assert sorted(seen[shard]) == computed
+        if known is None:
+            assert seen[shard] == computed
+        copies = [image.copy_of for image in whole[shard]]
+        assert copies == [None if row in computed else row - 1 for row in rows]
+        assert {image.status for image in whole[shard]} <= {"ok", "copy"}
 
 
-def test_memory_is_bounded_and_shards_are_pulled_late() -> None:
-    made: list[Pixels] = []
+def test_what_is_known_fills_no_batch() -> None:
+    class All:
+        def row_of(self, digest: str, row: int) -> int | None:
+            return 0
+
+    loader = loader_of(4, 2, All())
+    batches = list(loader.batches([(0, range(6)), (1, range(6, 12))], loader.memory()))
+    assert [(b.shard, len(b.places), len(b.images)) for b in batches] == [(0, 0, 6), (1, 0, 6)]
+    assert [[i.copy_of for i in b.whole or []] for b in batches] == [[0] * 6] * 2
+
+
+def test_shards_are_pulled_late() -> None:
     pulled: list[int] = []
 
-    def memory(count: int, size: int) -> Pixels:
-        made.append(new_pixels(count, size))
-        return made[-1]
-
     def shards() -> Iterator[tuple[int, range]]:
-        for shard in range(100):
+        for shard in range(10):
             pulled.append(shard)
             yield shard, range(4 * shard, 4 * shard + 4)
 
-    batches = load_batches(numbered, shards(), size=2, batch_size=4, workers=2, memory=memory)
+    loader = loader_of(4, 2)
+    assert loader.memory().shape == (16, 2, 2, 3)
+    batches = loader.batches(shards(), loader.memory())
     next(batches)
-    assert len(pulled) == 3
-    for _ in range(50):
+    assert len(pulled) <= 6
+    for _ in range(3):
         next(batches)
-    assert len(pulled) == 53
-    assert len(made) == 4
+    assert len(pulled) <= 9
     batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("load")]
+
+
+def test_what_a_source_cannot_survive_ends_the_run() -> None:
+    class Gone(Numbered):
+        def read(self, path: str) -> bytes:
+            if path == "11":
+                raise DataError("the bucket is gone")
+            return super().read(path)
+
+    loader = replace(loader_of(4, 2), source=Gone())
+    with pytest.raises(DataError, match="the bucket is gone"):
+        list(loader.batches([(0, range(50))], loader.memory()))
+    assert not [t for t in threading.enumerate() if t.name.startswith("load")]
 
 
 def test_failed_image_is_black_and_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -102,7 +161,7 @@ def test_failed_image_is_black_and_leaves_the_others_alone(tmp_path: Path) -> No
             assert np.flatnonzero(failed).tolist() == ([5] if shard == 0 else [])
             assert np.array_equal(was[name][~failed], now[name][~failed])
     out = np.full((8, 8, 3), 7, dtype=np.uint8)
-    assert flow._load(5, out).status == "failed:not-an-image"
+    assert flow.loader.decode(b"no image", "", out).status == "failed:not-an-image"
     assert not out.any()
 
 
@@ -130,22 +189,20 @@ class Late(StubBackbone):
 
         return collect
 
-    def memory(self, count: int, size: int) -> Pixels:
-        self.log.append("memory")
-        return new_pixels(count, size)
+    @contextmanager
+    def pinned(self, pixels: Pixels, count: int) -> Iterator[None]:
+        assert len(pixels) % count == 0
+        self.log.append("pinned")
+        yield
+        self.log.append("unpinned")
 
 
 def test_a_backbone_may_run_behind_and_offer_its_own_features(tmp_path: Path) -> None:
     plain, _ = run(flow_of(tmp_path, StubBackbone()))
     late = Late()
     behind, _ = run(flow_of(tmp_path, late))
-    assert [entry for entry in late.log if entry != "memory"][:4] == [
-        "start",
-        "start",
-        "collect",
-        "start",
-    ]
-    assert "memory" in late.log
+    assert late.log[:5] == ["pinned", "start", "start", "collect", "start"]
+    assert late.log[-1] == "unpinned"
     for (shard, hashes, was), (shard_now, hashes_now, now) in zip(plain, behind, strict=True):
         assert (shard, hashes) == (shard_now, hashes_now)
         assert np.array_equal(was["cls"], now["cls"])
