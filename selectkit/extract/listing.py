@@ -4,12 +4,15 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from selectkit.errors import DataError
+from selectkit.location import Location, Url
+from selectkit.objects import Objects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +21,9 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
 )
+
+
+MANIFEST_SUFFIXES = frozenset({".csv", ".parquet"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +43,44 @@ class Record:
     group: str | None
 
 
-def folder_records(root: Path) -> tuple[list[Record], dict[str, int]]:
+def folder_records(root: Location) -> tuple[list[Record], dict[str, int]]:
     """List the images below a folder; class = first-level subfolder, None directly in the root.
 
     Args:
-        root: An existing folder. Links to folders are followed, each folder once.
+        root: An existing folder. Links to folders are followed, each folder once. In an object
+            store: what objects begin with.
 
     Returns:
         Records sorted by relative POSIX path, which is also their id; and the number of other
         files, without hidden ones, by suffix in lower case.
     """
-    images: list[Path] = []
+    images: list[str] = []
     others = Counter[str]()
-    for path in _files(root):
-        suffix = path.suffix.lower()
+    for path in _objects(root) if isinstance(root, Url) else _relative_files(root):
+        suffix = PurePosixPath(path).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
             images.append(path)
         else:
             others[suffix or "no suffix"] += 1
-    paths = sorted(p.relative_to(root).as_posix() for p in images)
+    paths = sorted(images)
     records = [Record(p, p, p.split("/")[0] if "/" in p else None, None) for p in paths]
     return records, dict(sorted(others.items()))
 
 
-def read_table(file: Path) -> "pd.DataFrame":
+def _relative_files(root: Path) -> Iterator[str]:
+    for path in _files(root):
+        yield path.relative_to(root).as_posix()
+
+
+def _objects(root: Url) -> Iterator[str]:
+    """All objects but hidden ones and those that stand for a folder."""
+    for entry in Objects(root).list():
+        hidden = any(part.startswith(".") for part in entry.path.split("/"))
+        if not hidden and (entry.size or "." in entry.path.rpartition("/")[2]):
+            yield entry.path
+
+
+def read_table(file: Location) -> "pd.DataFrame":
     """Read a manifest; CSV cells stay text and only empty cells are missing.
 
     Args:
@@ -75,10 +95,11 @@ def read_table(file: Path) -> "pd.DataFrame":
     import pandas as pd
 
     suffix = file.suffix.lower()
-    if suffix not in {".csv", ".parquet"}:
+    if suffix not in MANIFEST_SUFFIXES:
         raise DataError(f"{file} is neither a folder nor a .csv or .parquet manifest.")
     try:
-        table = _read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
+        opened = _opener(file)
+        table = _read_csv(opened) if suffix == ".csv" else pd.read_parquet(opened())
     except UnicodeError:
         raise DataError(
             f"{file} is no UTF-8 text. Save it as UTF-8, separated by commas."
@@ -88,11 +109,19 @@ def read_table(file: Path) -> "pd.DataFrame":
     return table.rename(columns=lambda name: str(name).strip())
 
 
-def _read_csv(file: Path) -> "pd.DataFrame":
+def _opener(file: Location) -> Callable[[], Path | BytesIO]:
+    """What gives pandas the file to read, each time anew."""
+    if isinstance(file, Path):
+        return lambda: file
+    data = Objects(file.parent).get(file.name)[0]
+    return lambda: BytesIO(data)
+
+
+def _read_csv(opened: Callable[[], Path | BytesIO]) -> "pd.DataFrame":
     import pandas as pd
 
     options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    header = pd.read_csv(file, header=None, nrows=1, **options).iloc[0].str.strip().tolist()
+    header = pd.read_csv(opened(), header=None, nrows=1, **options).iloc[0].str.strip().tolist()
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise ValueError("its columns are not separated by commas; save it with commas")
     twice = [name for name, n in Counter(header).items() if n > 1 and name]
@@ -101,7 +130,7 @@ def _read_csv(file: Path) -> "pd.DataFrame":
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            table: pd.DataFrame = pd.read_csv(file, index_col=False, **options)
+            table: pd.DataFrame = pd.read_csv(opened(), index_col=False, **options)
         except pd.errors.ParserWarning:
             raise ValueError(
                 "it has rows with more cells than the header; a comma too many at the end of a "
@@ -111,7 +140,7 @@ def _read_csv(file: Path) -> "pd.DataFrame":
 
 
 def column_of(
-    have: list[str], asked: str | None, default: str | None, file: Path, hint: str = ""
+    have: list[str], asked: str | None, default: str | None, file: Location, hint: str = ""
 ) -> str | None:
     """Return the name of a manifest column, or None when nothing was asked and none is needed.
 
@@ -137,7 +166,7 @@ def column_of(
 
 
 def text_column(
-    column: "pd.Series[Any]", name: str, file: Path, *, required: bool
+    column: "pd.Series[Any]", name: str, file: Location, *, required: bool
 ) -> list[str | None]:
     """Return a manifest column as text; missing and blank cells become None.
 

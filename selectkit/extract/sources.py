@@ -5,7 +5,6 @@ Three kinds: a folder (one subfolder per class), a manifest (CSV or Parquet), an
 store stays row i; a source describes itself as JSON and can be opened again from that.
 """
 
-import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,11 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.errors import ConfigError, DataError
-from selectkit.extract.listing import Record, column_of, folder_records, read_table, text_column
+from selectkit.extract.images import ReadAhead
+from selectkit.extract.listing import (
+    MANIFEST_SUFFIXES,
+    Record,
+    column_of,
+    folder_records,
+    read_table,
+    text_column,
+)
+from selectkit.location import Location, Url, location
 
 NO_LABEL = "none"
-
-MAX_FILE_BYTES = 1 << 30
 
 
 class Source(Protocol):
@@ -47,17 +53,21 @@ class FolderSource:
     path; hidden files and files without an image suffix are ignored.
 
     Attributes:
-        root: The folder.
+        root: The folder, perhaps of an object store.
         listing: All records.
         ignored: Number of files without an image suffix, by their suffix.
     """
 
-    root: Path
+    root: Location
     listing: tuple[Record, ...]
     ignored: dict[str, int] = field(default_factory=dict)
+    images: ReadAhead = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", ReadAhead(self.listing, self.root))
 
     @classmethod
-    def open(cls, root: Path) -> "FolderSource":
+    def open(cls, root: Location) -> "FolderSource":
         """List a folder.
 
         Args:
@@ -85,7 +95,7 @@ class FolderSource:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of one file."""
-        return _read_file(self.root / path)
+        return self.images.read(path)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, absolute location and the hash of the listing."""
@@ -94,16 +104,23 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class ManifestSource:
-    """A CSV or Parquet table with one row per image; paths are relative to the table."""
+    """A CSV or Parquet table with one row per image.
 
-    file: Path
+    Paths are relative to the table, absolute, or URLs.
+    """
+
+    file: Location
     columns: dict[str, str | None]
     listing: tuple[Record, ...]
+    images: ReadAhead = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", ReadAhead(self.listing, self.file.parent))
 
     @classmethod
     def open(
         cls,
-        file: Path,
+        file: Location,
         *,
         path: str | None = None,
         label: str | None = None,
@@ -163,7 +180,7 @@ class ManifestSource:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of one file."""
-        return _read_file(self.file.parent / path)
+        return self.images.read(path)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, absolute location, the columns used and the hash of the listing."""
@@ -199,7 +216,7 @@ class DigitsSource:
 
 
 def open_source(
-    spec: str | Path,
+    spec: str | Path | Url,
     *,
     path: str | None = None,
     label: str | None = None,
@@ -209,7 +226,8 @@ def open_source(
     """Open a source of images.
 
     Args:
-        spec: A folder, a CSV or Parquet manifest, or "digits".
+        spec: A folder, a CSV or Parquet manifest, each a path or a URL (s3://, gs://, az://), or
+            "digits".
         path: Manifest column of image paths.
         label: Manifest column of labels, or "none" for images without labels.
         group: Manifest column of group ids.
@@ -223,17 +241,18 @@ def open_source(
         ConfigError: If a column is named for a source that has no columns.
     """
     columns = {"path": path, "label": label, "group": group, "id": id}
-    place = Path(spec)
-    if place.is_file():
+    place = location(spec)
+    if _is_manifest(place):
         return ManifestSource.open(place, path=path, label=label, group=group, id=id)
-    if place.is_dir() or str(spec) == "digits":
+    is_folder = isinstance(place, Url) or place.is_dir()
+    if is_folder or str(spec) == "digits":
         named = [f"--{key}" for key, value in columns.items() if value is not None]
         if named:
             raise ConfigError(
                 f"{', '.join(named)} names a column, but {spec} is not a manifest. "
                 "Leave it out, or pass a CSV or Parquet file."
             )
-        return FolderSource.open(place) if place.is_dir() else DigitsSource()
+        return FolderSource.open(place) if is_folder else DigitsSource()
     raise DataError(
         f"there is no source {str(spec)!r}. Pass a folder of images, a CSV or Parquet manifest, "
         'or "digits" for the built-in example.'
@@ -252,14 +271,14 @@ def reopen(description: dict[str, Any]) -> Source:
     Raises:
         DataError: If it is gone or of a kind that cannot be opened again.
     """
-    kind, location = description.get("kind"), str(description.get("location"))
+    kind, where = description.get("kind"), str(description.get("location"))
     if kind == "digits":
         return DigitsSource()
     if kind not in {"folder", "manifest"}:
         raise DataError(f"a source of kind {kind!r} cannot be opened again. Pass the source.")
-    place = Path(location)
-    if not (place.is_dir() if kind == "folder" else place.is_file()):
-        raise DataError(f"the {kind} {location} is gone. Restore it, or pass its new place.")
+    place = location(where)
+    if isinstance(place, Path) and not (place.is_dir() if kind == "folder" else place.is_file()):
+        raise DataError(f"the {kind} {place} is gone. Restore it, or pass its new place.")
     if kind == "folder":
         return FolderSource.open(place)
     columns = dict(description["columns"])
@@ -297,7 +316,13 @@ def _listing_facts(listing: tuple[Record, ...] | list[Record]) -> dict[str, Any]
     return {"records": len(rows), "listing": content_hash(rows)}
 
 
-def _refuse_duplicates(listing: tuple[Record, ...], file: Path) -> None:
+def _is_manifest(place: Location) -> bool:
+    if isinstance(place, Url):
+        return place.suffix.lower() in MANIFEST_SUFFIXES
+    return place.is_file()
+
+
+def _refuse_duplicates(listing: tuple[Record, ...], file: Location) -> None:
     twice = [key for key, n in Counter(r.id for r in listing).items() if n > 1]
     if twice:
         shown = ", ".join(map(repr, twice[:3])) + (", ..." if len(twice) > 3 else "")
@@ -313,14 +338,3 @@ def _digits() -> tuple[npt.NDArray[np.uint8], list[int]]:
 
     data = load_digits()
     return np.round(data.images * (255 / 16)).astype(np.uint8), [int(y) for y in data.target]
-
-
-def _read_file(path: Path) -> bytes:
-    """The bytes of a regular file of sensible size; devices, pipes and giants are no images."""
-    try:
-        status = path.stat()
-    except ValueError as error:  # a NUL byte in the path
-        raise OSError(str(error)) from None
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
-        raise OSError(f"{path} is no regular file of at most {MAX_FILE_BYTES:,} bytes")
-    return path.read_bytes()
