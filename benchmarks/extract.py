@@ -25,7 +25,7 @@ import numpy.typing as npt
 from benchmarks._figures import figure, middle
 from benchmarks._photographs import write_photographs
 from selectkit.artifact import content_hash
-from selectkit.extract import Preprocessing, extract, load_backbone, open_source
+from selectkit.extract import Preprocessing, decoders, extract, load_backbone, open_source
 from selectkit.extract.backbones import TokenBackbone
 
 PACKAGES = ("torch", "torchvision", "transformers", "pillow", "simplejpeg", "numpy")
@@ -64,9 +64,9 @@ def spent(found: list[Spent]) -> Iterator[None]:
 
 
 def processor_seconds() -> float:
-    """What this process and its finished children have used."""
+    """What this process, its finished children and its decoders have used."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(u.ru_utime + u.ru_stime for u in usages) + decoders.processor_seconds()
 
 
 def in_turn(

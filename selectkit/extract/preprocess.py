@@ -90,10 +90,9 @@ class Preprocessing:
         import torch
 
         height, width = pixels.shape[:2]
+        image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         resized = torch.nn.functional.interpolate(
-            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[
-                np.newaxis
-            ],
+            image.permute(2, 0, 1)[np.newaxis],
             size=self._resized(height, width),
             mode=self.interpolation,
             antialias=True,
