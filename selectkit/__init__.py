@@ -5,7 +5,7 @@
 '0.1.0'
 
 The verbs of the command line are functions here: `sk.extract`, `sk.split`, `sk.fit`,
-`sk.calibrate`, `sk.evaluate`. They are imported when they are first used.
+`sk.calibrate`, `sk.compare`, `sk.evaluate`. They are imported when they are first used.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = ("calibrate", "extract")
-_VERBS = ("evaluate", "fit", "split")
+_VERBS = ("compare", "evaluate", "fit", "split")
 
 
 def __getattr__(name: str) -> Any:

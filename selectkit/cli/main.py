@@ -9,6 +9,7 @@ import typer
 from selectkit import __version__
 from selectkit.cli import (
     calibrate,
+    compare,
     config,
     doctor,
     evaluate,
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    quickstart, extract, split, fit, calibrate, evaluate, inspect, verify, doctor,
+    quickstart, extract, split, fit, calibrate, compare, evaluate, inspect, verify, doctor,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(config.app, name="config")

@@ -2,6 +2,7 @@
 
 from selectkit.config.run_config import (
     CalibrateConfig,
+    CompareConfig,
     EvaluateConfig,
     ExtractConfig,
     FitConfig,
@@ -13,6 +14,7 @@ from selectkit.config.toml import build, json_schema, read_toml, to_toml
 
 __all__ = [
     "CalibrateConfig",
+    "CompareConfig",
     "EvaluateConfig",
     "ExtractConfig",
     "FitConfig",

@@ -167,9 +167,27 @@ class CalibrateConfig:
         Help("Probability calibrator, fitted on val_select."),
     ] = "temperature"
     score: Annotated[
-        Literal["msp", "margin", "neg_entropy", "energy"],
-        Help("Confidence that is compared with the threshold; higher is accepted first."),
-    ] = "msp"
+        Literal[
+            "msp", "margin", "neg_entropy", "energy", "max_logit", "gate", "mahalanobis", "knn",
+            "vim", "react", "residual",
+        ],
+        Help(
+            "Confidence that is compared with the threshold: msp, margin, neg_entropy, energy, "
+            "max_logit, gate, mahalanobis, knn, vim, react or residual."
+        ),
+    ] = "msp"  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of `selectkit compare`."""
+
+    split: Annotated[
+        Literal["val_select", "val_test"],
+        Help("val_select to choose by, val_test to report a choice that is made."),
+    ] = "val_select"
+    replicates: Annotated[Annotated[int, Ge(100)], Help("Bootstrap replicates.")] = 2000
+    seed: Annotated[Annotated[int, Ge(0)], Help("Seed of the bootstrap.")] = 0
 
 
 @dataclass(frozen=True)
@@ -193,4 +211,5 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -1,6 +1,7 @@
 """Heads: features in, logits out. Training networks needs torch; using any head needs numpy."""
 
 from selectkit.heads.abstain import AbstainHead
+from selectkit.heads.affine import affine_of
 from selectkit.heads.fitting import Criterion, fit_many, negative_log_likelihood
 from selectkit.heads.head import Head, load
 from selectkit.heads.knn import KnnHead
@@ -49,6 +50,7 @@ __all__ = [
     "SelfAdaptive",
     "Sharpness",
     "ThreeHead",
+    "affine_of",
     "fit_many",
     "load",
     "negative_log_likelihood",

@@ -1,6 +1,7 @@
 """The verbs: each reads what the one before it wrote, and only its own split."""
 
 from selectkit.pipeline.calibrate import Calibration, calibrate
+from selectkit.pipeline.compare import Comparison, compare
 from selectkit.pipeline.evaluate import Evaluation, evaluate
 from selectkit.pipeline.extract import ExtractSummary, extract
 from selectkit.pipeline.fit import FitSummary, fit
@@ -10,6 +11,7 @@ from selectkit.pipeline.split import SplitSummary, split
 
 __all__ = [
     "Calibration",
+    "Comparison",
     "Evaluation",
     "ExtractSummary",
     "FitSummary",
@@ -17,6 +19,7 @@ __all__ = [
     "RunDirectory",
     "SplitSummary",
     "calibrate",
+    "compare",
     "evaluate",
     "extract",
     "fit",

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from selectkit.errors import CalibrationError, ConfigError, LeakageError
 from selectkit.location import local_path
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import RunDirectory
+from selectkit.pipeline.scores import save_score, score_named
 from selectkit.pipeline.split import evidence
-from selectkit.policies import POSITIVE_RISKS, Outputs, SoftmaxPolicy, Target
+from selectkit.policies import POSITIVE_RISKS, Outputs, OwnScore, SoftmaxPolicy, Target
 from selectkit.risk import Infeasible, labels_needed
 
 
@@ -119,14 +120,18 @@ def calibrate(
         )
     cache = opened.store(store)
     select, raw = opened.outputs(cache, "val_select")
-    calibrator, notes = _calibrator(chosen.calibrator, raw, select)
+    calibrator, notes = fitted_calibrator(chosen.calibrator, raw, select)
+    probabilities = calibrator.probabilities(raw.logits)
+    score, fitted_on, about_score = score_named(
+        chosen.score, opened, cache, select, replace(raw, probabilities=probabilities)
+    )
     calib, outputs = opened.outputs(cache, "val_calib", calibrator)
     policy, n_used = certified(
         calib,
         outputs,
         target=target,
         delta=chosen.delta,
-        score=chosen.score,
+        score=score,
         positive=opened.head.positive,
     )
     kept = policy.infeasible is not None and opened.has_feasible_policy()
@@ -137,10 +142,10 @@ def calibrate(
         calibrator=calibrator,
         policy=policy,
         kept=kept,
-        warnings=(*notes, *_warnings(target, chosen, calib, n_used, opened, cache)),
+        warnings=(*notes, *about_score, *_warnings(target, chosen, calib, n_used, opened, cache)),
     )
     if not kept:
-        _write(opened, chosen, result, select, calib)
+        _write(opened, chosen, result, select, calib, fitted_on)
     opened.log("calibrate", split=calib.fingerprint, **result.to_dict())
     return result
 
@@ -151,7 +156,7 @@ def certified(
     *,
     target: Target,
     delta: float,
-    score: str,
+    score: str | OwnScore,
     positive: int | None,
 ) -> tuple[SoftmaxPolicy, int]:
     """Find the policy for one target on val_calib.
@@ -161,7 +166,7 @@ def certified(
         outputs: What head and calibrator say about them.
         target: What to promise.
         delta: Probability with which the promise may fail.
-        score: Name of the confidence score.
+        score: Name of the confidence score, or the score when it has numbers of its own.
         positive: Index of the positive class.
 
     Returns:
@@ -177,7 +182,7 @@ def certified(
         )
     alone = one_per_group(calib, among=_about(target, calib, positive))
     answer = SoftmaxPolicy.fit(
-        _some(outputs, alone),
+        outputs.take(alone),
         calib.y[alone],
         target=target,
         delta=delta,
@@ -188,7 +193,7 @@ def certified(
     if isinstance(answer, Infeasible):
         return SoftmaxPolicy.deferring(answer, score=score, positive=positive), len(alone)
     everyone = one_per_group(calib)
-    policy = answer.covering(_some(outputs, everyone))
+    policy = answer.covering(outputs.take(everyone))
     return policy.counting_groups() if len(everyone) < len(calib.y) else policy, len(alone)
 
 
@@ -198,10 +203,6 @@ def _about(target: Target, calib: Features, positive: int | None) -> Bools:
         return np.ones(len(calib.y), dtype=np.bool_)
     is_positive = np.asarray(calib.y == positive)
     return ~is_positive if target.risk == "fpr" else is_positive
-
-
-def _some(outputs: Outputs, rows: npt.NDArray[np.int64]) -> Outputs:
-    return Outputs(outputs.logits[rows], outputs.probabilities[rows])
 
 
 def one_per_group(rows: Features, among: Bools | None = None) -> npt.NDArray[np.int64]:
@@ -222,8 +223,22 @@ def one_per_group(rows: Features, among: Bools | None = None) -> npt.NDArray[np.
     return np.array(sorted(place for _, place in chosen.values()), dtype=np.int64)
 
 
-def _calibrator(name: str, raw: Outputs, select: Features) -> tuple[Calibrator, tuple[str, ...]]:
-    """Fit the calibrator; logits that need none, or cannot use one, keep their probabilities."""
+def fitted_calibrator(
+    name: str, raw: Outputs, select: Features
+) -> tuple[Calibrator, tuple[str, ...]]:
+    """Fit a calibrator; logits that need none, or cannot use one, keep their probabilities.
+
+    Args:
+        name: A key of `CALIBRATORS`.
+        raw: What the head says about val_select.
+        select: The rows of val_select.
+
+    Returns:
+        The calibrator, and what the user should know.
+
+    Raises:
+        CalibrationError: If val_select does not identify it.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -250,6 +265,7 @@ def _write(
     result: Calibration,
     select: Features,
     calib: Features,
+    score_fitted_on: str,
 ) -> None:
     head = {"head": run.head.hash}
     calibrator_hash = artifact.save(
@@ -257,11 +273,13 @@ def _write(
         "calibrator",
         {**result.calibrator.to_dict(), "fitted_on": select.fingerprint, **head},
     )
+    of_score = save_score(run, result.policy.scored_by, score_fitted_on, calibrator_hash)
     artifact.save(
         run.path / "thresholds.json",
         "thresholds",
         {
             **result.policy.to_dict(),
+            **of_score,
             "calibrator": calibrator_hash,
             "split": calib.fingerprint,
             **head,

@@ -193,7 +193,7 @@ def _policies(
             calib_outputs,
             target=Target.parse(text),
             delta=_delta(policy),
-            score=policy.score,
+            score=policy.scored_by,
             positive=judged.positive,
         )
         accepted = other.decide(outputs).accepted

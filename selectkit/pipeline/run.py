@@ -5,6 +5,8 @@
     config.toml         the resolved configuration, with the store
     head.json           + head.safetensors
     calibrator.json     probability calibrator
+    score.json          + score.safetensors: the policy's score, where it has numbers of its own
+    gateparams.json     the same for a trained gate: its calibration
     thresholds.json     the active exit policy
     metrics.json        metrics.csv, report.html
     log.jsonl           one line per event
@@ -14,6 +16,7 @@ Each file names the hash of what it depends on, so a leftover of an earlier head
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +30,14 @@ from selectkit.arrays import Floats
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import RunConfig, read_toml, to_toml
 from selectkit.errors import ArtifactError, CacheError, ConfigError, DataError, LeakageError
-from selectkit.policies import Outputs, SoftmaxPolicy
+from selectkit.policies import Outputs, OwnScore, SoftmaxPolicy
+from selectkit.policies.scores import Gate
+from selectkit.policies.scores import load as load_score
 
-DEPENDENTS = ("calibrator.json", "thresholds.json", "metrics.json", "metrics.csv", "report.html")
+DEPENDENTS = (
+    "calibrator.json", "thresholds.json", "score.json", "score.safetensors", "gateparams.json",
+    "metrics.json", "metrics.csv", "report.html",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -249,7 +257,18 @@ class RunDirectory:
             raise ArtifactError(
                 f"{self.path / 'thresholds.json'} belongs to another calibrator. Calibrate again."
             )
-        return SoftmaxPolicy.from_dict(document), document
+        return SoftmaxPolicy.from_dict(document, self._own_score(document)), document
+
+    def _own_score(self, policy: dict[str, Any]) -> OwnScore | None:
+        """The score of a policy, when it has numbers of its own."""
+        if "score_artifact" not in policy:
+            return None
+        kind = "gateparams" if policy["score"] == Gate.kind else "score"
+        path = self.path / f"{kind}.json"
+        document, tensors = artifact.load(path, kind)
+        if artifact.content_hash(document) != policy["score_artifact"]:
+            raise ArtifactError(f"{path} is not the score of the policy. Calibrate again.")
+        return Gate.from_dict(document) if kind == "gateparams" else load_score(document, tensors)
 
     def has_feasible_policy(self) -> bool:
         """Whether the run has an active policy that accepts anything."""
@@ -296,7 +315,14 @@ class RunDirectory:
             )
         z = logits_of(self.head, store)[features.rows]
         p = (calibrator or calibrate.Identity()).probabilities(z)
-        return features, Outputs(logits=z.astype(np.float64), probabilities=p)
+        gate = gate_of(self.head, store)
+        return features, Outputs(
+            logits=z.astype(np.float64),
+            probabilities=p,
+            features=features.x,
+            gate=None if gate is None else gate[features.rows].astype(np.float64),
+            head=self.head.head.logits,
+        )
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of log.jsonl since the head was fitted, oldest first."""
@@ -327,23 +353,42 @@ def logits_of(head: FittedHead, store: FeatureStore) -> Floats:
     They are computed once per head and view, and written back to the store; they are computed
     again when the store has grown or they are damaged.
     """
-    written = _written_logits(head, store)
+    return _cached(head, store, head.name, head.classes, head.head.logits)
+
+
+def gate_of(head: FittedHead, store: FeatureStore) -> Floats | None:
+    """Return the gate's logits for every row, float32 (N,), as `logits_of`; None without a gate."""
+    compute: Callable[[Floats], Floats] | None = getattr(head.head, "gate_logits", None)
+    if compute is None:
+        return None
+    z = _cached(head, store, f"{head.name}-gate", ("gate",), lambda x: compute(x)[:, np.newaxis])
+    return np.asarray(z[:, 0])
+
+
+def _cached(
+    head: FittedHead,
+    store: FeatureStore,
+    name: str,
+    columns: tuple[str, ...],
+    compute: Callable[[Floats], Floats],
+) -> Floats:
+    written = _written(head, store, name)
     if written is not None:
         return written
     everything = store.read(head.view, None, feature=head.feature, labelled=False)
-    z = _spread(head.head.logits(everything.x), everything.rows, (store.rows, len(head.classes)))
-    store.write_logits(head.view, head.name, z, classes=head.classes, head_hash=head.hash)
+    z = _spread(compute(everything.x), everything.rows, (store.rows, len(columns)))
+    store.write_logits(head.view, name, z, classes=columns, head_hash=head.hash)
     return z
 
 
-def _written_logits(head: FittedHead, store: FeatureStore) -> Floats | None:
+def _written(head: FittedHead, store: FeatureStore, name: str) -> Floats | None:
     """The logits in the store; None when they are absent, incomplete or damaged."""
-    known = store.heads(head.view).get(head.name)
-    shards = store.committed(f"{head.view}.logits.{head.name}")
+    known = store.heads(head.view).get(name)
+    shards = store.committed(f"{head.view}.logits.{name}")
     if known is None or known.head_hash != head.hash or shards != store.committed(head.view):
         return None
     try:
-        written = store.logits(head.view, head.name)
+        written = store.logits(head.view, name)
         for shard in shards:
             written.check(shard)
     except CacheError:

@@ -50,9 +50,9 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
     from selectkit.cli.main import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    common = {"source", "store", "run", "out", "config", "json"}
+    common = {"source", "store", "run", "out", "config", "json", "scores"}
     for cls in (config.ExtractConfig, config.FitConfig, config.CalibrateConfig,
-                config.EvaluateConfig):  # fmt: skip
+                config.CompareConfig, config.EvaluateConfig):  # fmt: skip
         verb = cls.__name__.removesuffix("Config").lower()
         flags = {p.name for p in commands[verb].params} - common
         assert flags == {f.name for f in fields(cls)}
