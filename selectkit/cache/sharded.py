@@ -143,6 +143,8 @@ class ShardedArray:
     def _open(self, path: str) -> FileIO:
         try:
             return FileIO(self._files.local(path))
+        except CacheError:
+            raise
         except OSError:
             raise missing(self._files, path) from None
 

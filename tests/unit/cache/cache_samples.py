@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.cache import FeatureStore, IndexPart
+from selectkit.location import Url
 
 FINGERPRINT = {"backbone": "tiny", "preprocessing": {"size": 224}}
 FEATURES: Mapping[str, tuple[int, str]] = {"cls": (6, "float16"), "patch_mean": (6, "bfloat16")}
@@ -45,7 +46,7 @@ def write_shard(store: FeatureStore, shard: int, view: str = "base") -> None:
 
 
 def filled(
-    path: Path,
+    path: Path | Url,
     rows: int = 25,
     rows_per_shard: int = 10,
     features: Mapping[str, tuple[int, str]] = FEATURES,
