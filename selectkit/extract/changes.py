@@ -2,10 +2,11 @@
 
 The index is brought up to date before anything is computed. Features follow by themselves: a view's
 shard counts only while the index lists the images it came from, so that a changed image sends its
-shard through the model again, in every view on its next run. A new label concerns no feature.
+shard through the model again, in every view on its next run; in the view that is being computed,
+the images beside it are spared that. A new label concerns no feature.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -55,6 +56,8 @@ class Update:
         plan: How images are prepared, which is also how it is found whether they can be.
         rows: Which record is in which row.
         rescan: Whether to read every committed image again and compare its content.
+        keep: Called before a shard loses its features, with its present rows and the places of
+            images that changed.
         changes: What was found.
     """
 
@@ -63,6 +66,7 @@ class Update:
     plan: Preprocessing
     rows: Assignment
     rescan: bool
+    keep: Callable[[Index, Collection[int]], None] = lambda part, changed: None
     changes: Changes = field(default_factory=Changes)
 
     def is_due(self) -> bool:
@@ -121,6 +125,8 @@ class Update:
                 width=width.tolist(),
                 height=height.tolist(),
             )
+            if images:
+                self.keep(part, images)
             self.store.replace_index(shard, new, drop=np.flatnonzero(deleted))
             self.changes += found
 

@@ -5,13 +5,14 @@ bytes per row, and compares the whole hash before it believes them.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.cache import FeatureStore
+from selectkit.cache import FeatureStore, Index
 from selectkit.extract.flow import Arrays
 from selectkit.extract.loading import Loaded
 
@@ -26,17 +27,61 @@ class Unavailable(Exception):  # noqa: N818 # a state, not a mistake
     """Features that were to be copied are not committed after all; compute the shard again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """Where the features of an image are, and what is known of it."""
+
+    features: Arrays
+    place: int
+    loaded: Loaded
+
+    @classmethod
+    def of(cls, features: Arrays, part: Index, place: int) -> "_Original":
+        size = int(part.width[place]), int(part.height[place])
+        loaded = Loaded(part.content_hash[place], part.status[place], *size)
+        return cls(features, place, loaded)
+
+
+@dataclass(slots=True)
+class Kept:
+    """Features of images that did not change, of shards that are about to be written again.
+
+    Attributes:
+        room: Bytes that may still be taken.
+        images: What is known of an image, by its content hash.
+    """
+
+    room: int = 1 << 29
+    images: dict[str, _Original] = field(default_factory=dict)
+
+    def add(self, features: Arrays, part: Index, changed: Collection[int]) -> None:
+        """Keep what is still true of a shard, while there is room.
+
+        Args:
+            features: Shape (M, D) by name.
+            part: The rows of the shard.
+            changed: Places of images that changed.
+        """
+        self.room -= sum(values.nbytes for values in features.values())
+        if features and self.room >= 0:
+            rows = min(len(values) for values in features.values())
+            for i in range(rows):
+                if part.ok[i] and i not in changed:
+                    self.images[part.content_hash[i]] = _Original.of(features, part, i)
+
+
 class KnownImages:
     """Rows of a view by content. Threads may ask; one writer commits."""
 
-    def __init__(self, store: FeatureStore, view: str) -> None:
+    def __init__(self, store: FeatureStore, view: str, kept: Kept) -> None:
         """Read what is committed.
 
         Args:
             store: The store.
             view: Name of the view.
+            kept: What was committed until now.
         """
-        self._store, self._view = store, view
+        self._store, self._view, self._kept = store, view, kept.images
         self._runs: list[tuple[Keys, Rows]] = []
         self._on_the_way: dict[str, int] = {}
         self._guard = threading.Lock()
@@ -58,6 +103,8 @@ class KnownImages:
             A row of the store whose features are committed (it may be `row` itself, when its shard
             has to be written again), or on their way in this process.
         """
+        if digest in self._kept:
+            return row
         with self._guard:
             committed = self._committed(digest)
             if committed is not None:
@@ -113,18 +160,21 @@ class KnownImages:
             self._on_the_way.clear()
 
     def _copy(self, image: Loaded, place: int, features: Arrays) -> Loaded:
-        shard, original = divmod(image.copy_of or 0, self._store.rows_per_shard)
-        part, arrays = self._part(shard), self._arrays(shard)
-        there = all(original < len(values) for values in arrays.values())
-        if not arrays or not there or part.content_hash[original] != image.content_hash:
+        original = self._kept.get(image.content_hash) or self._original(image.copy_of or 0)
+        if original is None or original.loaded.content_hash != image.content_hash:
             with self._guard:
                 self._runs.clear()
                 self._clear_caches()
             raise Unavailable
         for name, values in features.items():
-            values[place] = arrays[name][original]
-        width, height = int(part.width[original]), int(part.height[original])
-        return Loaded(image.content_hash, part.status[original], width, height)
+            values[place] = original.features[name][original.place]
+        return original.loaded
+
+    def _original(self, row: int) -> _Original | None:
+        shard, place = divmod(row, self._store.rows_per_shard)
+        features = self._arrays(shard)
+        there = features and all(place < len(values) for values in features.values())
+        return _Original.of(features, self._part(shard), place) if there else None
 
     def _clear_caches(self) -> None:
         self._arrays.cache_clear()

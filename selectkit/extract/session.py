@@ -101,7 +101,9 @@ class Extraction:
             self.todo = {shard: len(store.shard_rows(shard)) for shard in todo}
             self.changes = setup.changes
             self._ordered = setup.rows.ordered
-            self._known = KnownImages(store, self.settings.view) if setup.copies else None
+            self._known = (
+                KnownImages(store, self.settings.view, setup.kept) if setup.copies else None
+            )
             workers = self.settings.workers or default_workers()
             loader = Loader(
                 self._source, self._ordered, self._plan, setup.batch_size, workers, self._known

@@ -1,13 +1,14 @@
 """What is done alone before shards are written: rows, source and view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from selectkit.cache import FeatureStore
+from selectkit.cache import FeatureStore, Index
 from selectkit.cache.dtypes import decode, encode
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.backbones import Backbone
@@ -16,6 +17,7 @@ from selectkit.extract.backbones.protocol import feature_dims
 from selectkit.extract.changes import Changes, Update
 from selectkit.extract.decode import decoder_policy
 from selectkit.extract.flow import require_finite
+from selectkit.extract.known import Kept
 from selectkit.extract.listing import Record
 from selectkit.extract.plan import Assignment, assign_rows, settle_fingerprint
 from selectkit.extract.preprocess import Preprocessing
@@ -52,6 +54,7 @@ class Setup:
         rows: Which record is in which row.
         changes: Rows that were there, and are not as they were.
         batch_size: Images per forward pass.
+        kept: Features of shards that have to be written again because of other images.
         copies: Whether features of one image may be copied to another row: true when the backbone
             gives an image the same numbers wherever it stands in a batch.
     """
@@ -64,6 +67,7 @@ class Setup:
     rows: Assignment = field(init=False)
     changes: Changes = field(default_factory=Changes)
     batch_size: int = 1
+    kept: Kept = field(default_factory=lambda: Kept())
     copies: bool = False
 
     def __post_init__(self) -> None:
@@ -78,7 +82,9 @@ class Setup:
         Raises:
             CacheError: If the store holds other images, groups, backbone or preprocessing.
         """
-        self.changes = self._update(store).apply()
+        update = self._update(store)
+        update.keep = partial(self._keep, store)
+        self.changes = update.apply()
         if len(self.rows.ordered) > store.rows or store.source != self.source.describe():
             store.grow(len(self.rows.ordered), self.source.describe())
         self._prepare_view(store)
@@ -102,6 +108,11 @@ class Setup:
             return False
         self._prepare_view(store)
         return True
+
+    def _keep(self, store: FeatureStore, part: Index, changed: Collection[int]) -> None:
+        if self.settings.view in store.views():
+            shard = int(part.row[0]) // store.rows_per_shard
+            self.kept.add(store.shard_features(self.settings.view, shard), part, changed)
 
     def _update(self, store: FeatureStore) -> Update:
         self.rows = assign_rows(store, self.records, rescan=self.settings.rescan)

@@ -10,6 +10,7 @@ import pytest
 
 from selectkit.cache import FeatureStore
 from selectkit.extract import ExtractionSummary, extract, open_source
+from selectkit.extract.known import Kept
 from tests.unit.extract.extract_tools import Pixels, StubBackbone, content, image_folder
 
 
@@ -125,3 +126,33 @@ def test_a_second_view_knows_nothing_of_the_first(tmp_path: Path, doubles: Path)
     other = Counting(seed=1, id="other")
     run(doubles, tmp_path / "s.zarr", other, view="other")
     assert other.computed == 17
+
+
+def test_a_changed_image_costs_one_image(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "images", {"a": 13})
+    counting = Counting()
+    run(folder, tmp_path / "s.zarr", counting)
+    image_folder(tmp_path / "more", {"b": 2}, seed=900)
+    shutil.copy(tmp_path / "more" / "b" / "000.png", folder / "a" / "002.png")
+    shutil.copy(tmp_path / "more" / "b" / "001.png", folder / "a" / "new.png")
+    summary = run(folder, tmp_path / "s.zarr", counting, rescan=True)
+    assert summary.changes.changed == 1
+    assert counting.computed == 2
+    run(folder, tmp_path / "t.zarr", Counting())
+    changed, fresh = (FeatureStore.open(tmp_path / n) for n in ("s.zarr", "t.zarr"))
+    assert changed.verify() == []
+    for name in ("cls", "patch_mean"):
+        assert np.array_equal(changed.array("base", name)[:], fresh.array("base", name)[:])
+
+
+def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_shard = 8 * 6 * 4 * 2
+    monkeypatch.setattr("selectkit.extract.setup.Kept", lambda: Kept(one_shard))
+    folder = image_folder(tmp_path / "images", {"a": 16})
+    counting = Counting()
+    run(folder, tmp_path / "s.zarr", counting)
+    image_folder(tmp_path / "more", {"b": 2}, seed=900)
+    for i in (2, 9):
+        shutil.copy(tmp_path / "more" / "b" / f"00{i // 8}.png", folder / "a" / f"{i:03d}.png")
+    run(folder, tmp_path / "s.zarr", counting, rescan=True)
+    assert counting.computed == 1 + 8
