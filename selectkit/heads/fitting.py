@@ -335,7 +335,8 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
-        usable = torch.device(device).type == "cuda" and torch.cuda.is_available()
+        asked = torch.device(device)
+        usable = asked.type == "cuda" and (asked.index or 0) < torch.cuda.device_count()
     except RuntimeError:
         usable = False
     if not usable:

@@ -29,7 +29,7 @@ class MovingAverage:
 
         self._kind, self._total, self._weight = kind, total, 0.0
         start = torch.zeros_like if kind == "bias-corrected" else torch.clone
-        self._mean = [start(p.detach()) for p in parameters]
+        self._mean = [start(p) for p in parameters]
 
     def update(self, parameters: "list[Tensor]", step: int) -> None:
         """Take in the parameters after `step` (from 0)."""
@@ -40,7 +40,7 @@ class MovingAverage:
             decay = horizon_decay(self._total)
         self._weight = decay * self._weight + 1 - decay
         for mean, parameter in zip(self._mean, parameters, strict=True):
-            mean.lerp_(parameter.detach(), 1 - decay)
+            mean.lerp_(parameter, 1 - decay)
 
     def values(self) -> "list[Tensor]":
         """Return the average, one tensor per parameter; not copies, not to be changed."""

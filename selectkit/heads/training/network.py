@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -34,39 +34,93 @@ def initial(
     return [torch.stack(tensors) for tensors in zip(*stacks, strict=True)]
 
 
+class Activations(NamedTuple):
+    """What the gradient needs of a hidden layer: before and after GELU, both (B, M, H)."""
+
+    before: "Tensor"
+    after: "Tensor"
+
+
 def outputs(parameters: "Sequence[Tensor]", x: "Tensor") -> "Tensor":
-    """Return the outputs of all configurations for the same rows.
+    """Return the outputs of all configurations for the same rows; see `forward`."""
+    return forward(parameters, x)[0]
+
+
+def forward(parameters: "Sequence[Tensor]", x: "Tensor") -> "tuple[Tensor, Activations | None]":
+    """Return the outputs of all configurations for the same rows, and what `backward` needs.
 
     Args:
         parameters: As `initial` returns them.
-        x: Shape (B, D). In bfloat16 the product with the first weights is computed in it; all
+        x: Shape (B, D). In bfloat16 the products with the first weights are computed in it; all
             else is in the dtype of the parameters.
 
     Returns:
-        Shape (B, M, O), in the dtype of the parameters.
+        Outputs (B, M, O) in the dtype of the parameters, and the hidden layer if there is one.
     """
     from torch.nn.functional import gelu
 
     u = _first(parameters[0], parameters[1], x)
     if len(parameters) == 2:
-        return u
-    return _second(parameters[2], parameters[3], gelu(u))
+        return u, None
+    h = gelu(u)
+    return _second(parameters[2], parameters[3], h), Activations(u, h)
+
+
+def backward(
+    parameters: "Sequence[Tensor]", x: "Tensor", hidden: Activations | None, slope: "Tensor"
+) -> "list[Tensor]":
+    """Return the gradient at every parameter.
+
+    By hand and not by autograd, whose bookkeeping costs more than the products of a small network.
+
+    Args:
+        parameters: Those of `forward`.
+        x: Those of `forward`.
+        hidden: From `forward`.
+        slope: Gradient at the outputs, (B, M, O).
+
+    Returns:
+        One contiguous gradient per parameter.
+    """
+    import torch
+
+    if hidden is None:
+        return [_first_slope(x, slope), slope.sum(dim=0)]
+    w, h = parameters[2], hidden.after
+    if len(w) == 1:
+        dw = (slope[:, 0].T @ h[:, 0]).unsqueeze(0)
+        dh = (slope[:, 0] @ w[0]).unsqueeze(1)
+    else:
+        dw = torch.bmm(slope.permute(1, 2, 0), h.transpose(0, 1))
+        dh = torch.bmm(slope.transpose(0, 1), w).transpose(0, 1).contiguous()
+    du = torch.ops.aten.gelu_backward(dh, hidden.before)
+    return [_first_slope(x, du), du.sum(dim=0), dw, slope.sum(dim=0)]
 
 
 def _first(w: "Tensor", b: "Tensor", x: "Tensor") -> "Tensor":
-    """All configurations as one product; wide ones in turn, so that each rounds as if alone."""
+    """Return x W^T + b: all configurations as one product, wide ones in turn.
+
+    Wide ones are efficient alone, and then round as they do alone, which in bfloat16 is visible.
+    """
     import torch
 
     m, h, d = w.shape
     if m > 1 and h * d >= _WIDE:
         return torch.cat([_first(w[i : i + 1], b[i : i + 1], x) for i in range(m)], dim=1)
     w, b = w.reshape(m * h, d), b.reshape(m * h)
-    u = torch.addmm(b, x, w.T) if x.dtype == w.dtype else _mixed(x, w).to(w.dtype) + b
+    u = torch.addmm(b.to(x.dtype), x, w.to(x.dtype).T).to(w.dtype)
     return u.view(len(x), m, h)
 
 
-def _mixed(x: "Tensor", w: "Tensor") -> "Tensor":
-    return x @ w.to(x.dtype).T
+def _first_slope(x: "Tensor", du: "Tensor") -> "Tensor":
+    """Return du^T x as (M, H, D), in the dtype of du."""
+    import torch
+
+    b, m, h = du.shape
+    if m > 1 and h * x.shape[1] >= _WIDE:
+        return torch.cat([_first_slope(x, du[:, i : i + 1]) for i in range(m)])
+    dw = du.reshape(b, m * h).to(x.dtype).T @ x
+    return dw.view(m, h, -1).to(du.dtype)
 
 
 def _second(w: "Tensor", b: "Tensor", h: "Tensor") -> "Tensor":

@@ -1,5 +1,6 @@
 """Optimisers over stacked parameters: M configurations step at once, each with its own settings.
 
+Parameters need no gradient of their own (`requires_grad`): gradients come from a callable.
 Every parameter has the configurations along its first axis, (M, ...), and so have rates (M,). A
 plain torch module is the case M = 1 with views: `[p.data[None] for p in module.parameters()]`.
 The update rules are those of torch.optim.AdamW, torch.optim.SGD (Nesterov) and timm.optim.Lion;
@@ -7,6 +8,7 @@ decay is decoupled in all three, w <- w (1 - rate decay), and only for parameter
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ Gradients = Callable[[], "list[Tensor]"]
 _BETAS = {"adamw": (0.9, 0.999), "lion": (0.9, 0.99)}
 _EPSILON = 1e-8
 _MOMENTUM = 0.9
+_MANY = 2**15
 
 
 class Optimiser(Protocol):
@@ -71,20 +74,20 @@ class Descent:
 
     def step(self, gradients: Gradients, rates: "Sequence[float]") -> None:
         """Take one step; `gradients` is called once, before anything is changed."""
-        import torch
-
         g = gradients()
-        with torch.no_grad():
-            if self._clips is not None:
-                _clip(g, self._clips)
-            self._decay(rates)
-            self._steps += 1
-            if self._rule == "adamw":
-                self._adamw(g, rates)
-            else:
-                update = self._sgd(g) if self._rule == "sgd" else self._lion(g)
-                for p, u in zip(self._parameters, update, strict=True):
-                    p.sub_(u.mul_(_per_member(rates, p)))
+        if self._clips is not None:
+            _clip(g, self._clips)
+        self._steps += 1
+        if self._rule == "adamw" and self._is_one_of_many(rates):
+            self._fused_adamw(g, rates[0])
+            return
+        self._decay(rates)
+        if self._rule == "adamw":
+            self._adamw(g, rates)
+            return
+        update = self._sgd(g) if self._rule == "sgd" else self._lion(g)
+        for p, u in zip(self._parameters, update, strict=True):
+            p.sub_(u.mul_(_per_member(rates, p)))
 
     def state_dict(self) -> "dict[str, Tensor]":
         """Return the moments and the number of steps."""
@@ -120,21 +123,35 @@ class Descent:
                 if decayed:
                     p.mul_(_per_member(factors, p))
 
+    def _is_one_of_many(self, rates: Sequence[float]) -> bool:
+        """Whether one rate and one decay rule many weights: then the kernel of torch pays."""
+        many = sum(p.numel() for p in self._parameters) >= _MANY
+        return many and len(set(rates)) == len(set(self._decays)) == 1
+
     def _adamw(self, g: "list[Tensor]", rates: Sequence[float]) -> None:
-        """The fused kernel of torch, once for each run of equal rates."""
+        one, two = _BETAS["adamw"]
+        rates = [rate / (1 - one**self._steps) for rate in rates]
+        root = sqrt(1 - two**self._steps)
+        for p, gradient, m, v in zip(self._parameters, g, *self._moments, strict=True):
+            m.lerp_(gradient, 1 - one)
+            v.mul_(two).addcmul_(gradient, gradient, value=1 - two)
+            size = v.sqrt().div_(root).add_(_EPSILON)
+            p.sub_(size.reciprocal_().mul_(m).mul_(_per_member(rates, p)))
+
+    def _fused_adamw(self, g: "list[Tensor]", rate: float) -> None:
         import torch
         from torch.optim.adamw import adamw
 
         m, v = self._moments
-        tensors = (self._parameters, [x.contiguous() for x in g], m, v)
         done = torch.tensor(float(self._steps - 1), device=g[0].device)
-        for start, stop in _runs(rates):
-            w_, g_, m_, v_ = ([t[start:stop] for t in each] for each in tensors)
+        for decayed, decay in ((True, self._decays[0]), (False, 0.0)):
+            of = [i for i, d in enumerate(self._decayed) if d == decayed]
+            p_, g_, m_, v_ = ([t[i] for i in of] for t in (self._parameters, g, m, v))
             adamw(
-                w_, g_, m_, v_, [], [done.clone() for _ in w_],
+                p_, [x.contiguous() for x in g_], m_, v_, [], [done.clone() for _ in of],
                 fused=True, foreach=False, amsgrad=False, maximize=False,
                 beta1=_BETAS["adamw"][0], beta2=_BETAS["adamw"][1], eps=_EPSILON,
-                lr=rates[start], weight_decay=0.0,
+                lr=rate, weight_decay=decay,
             )  # fmt: skip
 
     def _sgd(self, g: "list[Tensor]") -> "list[Tensor]":
@@ -190,16 +207,12 @@ class FriendlySam:
 
     def step(self, gradients: Gradients, rates: Sequence[float]) -> None:
         """Take one step; `gradients` is called twice, the second time at the perturbed point."""
-        import torch
-
         d = self._direction(gradients())
-        with torch.no_grad():
-            kept = [p.clone() for p in self._parameters]
-            self._perturb(d)
+        kept = [p.clone() for p in self._parameters]
+        self._perturb(d)
         sharp = gradients()
-        with torch.no_grad():
-            for p, original in zip(self._parameters, kept, strict=True):
-                p.copy_(original)
+        for p, original in zip(self._parameters, kept, strict=True):
+            p.copy_(original)
         self._base.step(lambda: sharp, rates)
 
     def state_dict(self) -> "dict[str, Tensor]":
@@ -274,9 +287,3 @@ def _per_member(values: Sequence[float], like: "Tensor") -> "Tensor | float":
     if all(value == values[0] for value in values):
         return values[0]
     return _shaped(like.new_tensor(values), like)
-
-
-def _runs(values: Sequence[float]) -> list[tuple[int, int]]:
-    """Start and stop of every run of equal neighbours."""
-    starts = [i for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
-    return list(zip(starts, [*starts[1:], len(values)], strict=True))

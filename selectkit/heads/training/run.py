@@ -11,7 +11,7 @@ import numpy.typing as npt
 from selectkit.heads.training import losses
 from selectkit.heads.training.averaging import MovingAverage
 from selectkit.heads.training.batches import Batches, HeldOut
-from selectkit.heads.training.network import initial, outputs
+from selectkit.heads.training.network import backward, forward, initial, outputs
 from selectkit.heads.training.optimisers import Descent, FriendlySam, Optimiser
 from selectkit.heads.training.recipe import Recipe
 from selectkit.heads.training.schedule import learning_rate_at
@@ -87,9 +87,9 @@ class Run:
         tensors = initial(
             problem.n_inputs, first.hidden, problem.n_outputs, [r.seed for r in recipes]
         )
-        self.parameters = [t.to(problem.device).requires_grad_() for t in tensors]
+        self.parameters = [t.to(problem.device) for t in tensors]
         self.average = MovingAverage(self.parameters, first.averaging, self.total)
-        self.optimiser = _optimiser([p.detach() for p in self.parameters], recipes)
+        self.optimiser = _optimiser(self.parameters, recipes)
         self._class_weights: Tensor | None = None
         if first.class_weights == "balanced":
             counts = torch.bincount(problem.labels).float()
@@ -98,7 +98,8 @@ class Run:
         if first.loss.keeps_targets:
             shape = (len(problem.labels), len(recipes))
             self._targets = torch.ones(shape, device=problem.device)
-        self._numbers = losses.numbers_of([r.loss for r in recipes], self.parameters[0].detach())
+        self._numbers = losses.numbers_of([r.loss for r in recipes], self.parameters[0])
+        self._loss = first.loss
 
     def epoch(self, number: int) -> EpochResult:
         """Take the steps of one epoch (numbered from 1)."""
@@ -107,13 +108,13 @@ class Run:
         totals = _Totals()
         rates: list[float] = []
         shape = self.recipes[0].warm_up
-        for x, rows in self.problem.batches.epoch(number):
-            factor = learning_rate_at(self.step, self.total, 1.0, shape)
-            rates = [r.learning_rate * factor for r in self.recipes]
-            self.optimiser.step(_Gradients(self, x, rows, number, totals), rates)
-            with torch.no_grad():
+        with torch.no_grad():
+            for x, rows in self.problem.batches.epoch(number):
+                factor = learning_rate_at(self.step, self.total, 1.0, shape)
+                rates = [r.learning_rate * factor for r in self.recipes]
+                self.optimiser.step(_Gradients(self, x, rows, number, totals), rates)
                 self.average.update(self.parameters, self.step)
-            self.step += 1
+                self.step += 1
         return self._result(totals, rates)
 
     def held_out_outputs(self) -> npt.NDArray[np.float32]:
@@ -121,8 +122,7 @@ class Run:
         import torch
 
         weights = self.average.values()
-        with torch.no_grad():
-            parts = [outputs(weights, x).cpu() for x in self.problem.held_out.blocks()]
+        parts = [outputs(weights, x).cpu() for x in self.problem.held_out.blocks()]
         return np.asarray(torch.cat(parts).numpy())
 
     def averaged(self, position: int) -> "list[Tensor]":
@@ -135,8 +135,8 @@ class Run:
 
         chosen = torch.tensor(list(positions), device=self.problem.device)
         self.recipes = [self.recipes[i] for i in positions]
-        self.parameters = [p.detach()[chosen].requires_grad_() for p in self.parameters]
-        self.optimiser.keep(chosen, [p.detach() for p in self.parameters])
+        self.parameters = [p[chosen] for p in self.parameters]
+        self.optimiser.keep(chosen, self.parameters)
         self.average.keep(chosen)
         self._numbers = {name: tensor[chosen] for name, tensor in self._numbers.items()}
         if self._targets is not None:
@@ -144,32 +144,29 @@ class Run:
 
     def state_dict(self) -> "dict[str, Tensor]":
         """Return all tensors that the next epochs depend on; not copies."""
-        state = {f"parameter.{i}": p.detach() for i, p in enumerate(self.parameters)}
+        state = {f"parameter.{i}": p for i, p in enumerate(self.parameters)}
         state |= {f"optimiser.{n}": t for n, t in self.optimiser.state_dict().items()}
         state |= {f"average.{n}": t for n, t in self.average.state_dict().items()}
         return state if self._targets is None else {**state, "targets": self._targets}
 
     def load_state_dict(self, state: "Mapping[str, Tensor]", step: int) -> None:
         """Continue from a state of the same configurations; it is copied."""
-        import torch
-
         self.step = step
-        with torch.no_grad():
-            for i, p in enumerate(self.parameters):
-                p.copy_(state[f"parameter.{i}"])
+        for i, p in enumerate(self.parameters):
+            p.copy_(state[f"parameter.{i}"])
         self.optimiser.load_state_dict(_under("optimiser.", state))
         self.average.load_state_dict(_under("average.", state))
         if self._targets is not None:
             self._targets.copy_(state["targets"])
 
     def batch(
-        self, x: "Tensor", rows: "Tensor", epoch: int, *, move_targets: bool
+        self, outputs: "Tensor", rows: "Tensor", epoch: int, *, move_targets: bool
     ) -> "losses.Batch":
-        """Compute the outputs for rows, and the rest of what the loss looks at.
+        """Return what the loss looks at.
 
         Args:
-            x: Shape (B, D).
-            rows: Their numbers, (B,).
+            outputs: Of the network, (B, M, O).
+            rows: Numbers of the rows, (B,).
             epoch: Its number.
             move_targets: Whether soft targets take a step.
 
@@ -178,24 +175,37 @@ class Run:
         """
         labels = self.problem.labels[rows]
         weights = None if self._class_weights is None else self._class_weights[labels].unsqueeze(1)
-        targets = None if self._targets is None else self._targets[rows]
-        batch = losses.Batch(outputs(self.parameters, x), labels, weights, targets, epoch)
-        if self._targets is not None and move_targets:
-            moved = _moved_targets(self.recipes[0].loss, self._numbers, batch)
-            self._targets[rows] = moved
-            batch = batch._replace(targets=moved)
-        return batch
+        if self._targets is None:
+            return losses.Batch(outputs, labels, weights, None, epoch)
+        batch = losses.Batch(outputs, labels, weights, self._targets[rows], epoch)
+        if not move_targets:
+            return batch
+        moved = _moved_targets(self._loss, self._numbers, batch)
+        self._targets[rows] = moved
+        return batch._replace(targets=moved)
 
     def means(self, batch: "losses.Batch") -> "Tensor":
         """Return the means of the loss's terms over a batch, (J, M)."""
         import torch
 
-        terms = self.recipes[0].loss.terms(self._numbers, batch)
+        terms = self._loss.terms(self._numbers, batch)
         return torch.stack([t.mean(dim=0) for t in terms])
 
     def combine(self, means: "Tensor") -> "Tensor":
         """Return the losses, (M,)."""
-        return self.recipes[0].loss.combine(self._numbers, means)
+        return self._loss.combine(self._numbers, means)
+
+    def slope(self, batch: "losses.Batch") -> "tuple[Tensor, Tensor]":
+        """Return the means of the terms, and the gradient of the losses at the outputs."""
+        import torch
+
+        if isinstance(self._loss, losses.CrossEntropy):
+            return self._loss.slope(self._numbers, batch)
+        with torch.enable_grad():
+            free = batch._replace(outputs=batch.outputs.requires_grad_())
+            means = self.means(free)
+            (slope,) = torch.autograd.grad(self.combine(means).sum(), free.outputs)
+        return means.detach(), slope
 
     def _result(self, totals: _Totals, rates: list[float]) -> EpochResult:
         import torch
@@ -218,53 +228,62 @@ class _Gradients:
     """The gradient of one batch at the present weights, as often as it is asked for."""
 
     def __init__(self, run: Run, x: "Tensor", rows: "Tensor", epoch: int, totals: _Totals) -> None:
-        parts = run.recipes[0].accumulation
-        size = -(-len(rows) // parts)
-        cuts = [slice(start, start + size) for start in range(0, len(rows), size)]
-        self._pieces = [(x[cut], rows[cut]) for cut in cuts]
-        self._run, self._epoch, self._totals, self._n = run, epoch, totals, len(rows)
-        self._asked = False
+        self._run, self._x, self._rows = run, x, rows
+        self._epoch, self._totals, self._asked = epoch, totals, False
 
     def __call__(self) -> "list[Tensor]":
-        import torch
-
         again, self._asked = self._asked, True
-        if len(self._pieces) > 1:
-            means, gradients = self._in_parts(again)
+        if self._run.recipes[0].accumulation == 1:
+            means, gradients = self._whole(again)
         else:
-            means = self._means(0, move_targets=not again)
-            loss = self._run.combine(means)
-            gradients = list(torch.autograd.grad(loss.sum(), self._run.parameters))
+            means, gradients = self._in_parts(again)
         if not again:
-            means = means.detach()
             self._totals.losses.append(self._run.combine(means))
             self._totals.means.append(means)
-            self._totals.sizes.append(self._n)
+            self._totals.sizes.append(len(self._rows))
         return gradients
 
-    def _means(self, piece: int, *, move_targets: bool) -> "Tensor":
-        x, rows = self._pieces[piece]
-        return self._run.means(self._run.batch(x, rows, self._epoch, move_targets=move_targets))
+    def _whole(self, again: bool) -> "tuple[Tensor, list[Tensor]]":
+        run = self._run
+        outputs, hidden = forward(run.parameters, self._x)
+        batch = run.batch(outputs, self._rows, self._epoch, move_targets=not again)
+        means, slope = run.slope(batch)
+        return means, backward(run.parameters, self._x, hidden, slope)
 
     def _in_parts(self, again: bool) -> "tuple[Tensor, list[Tensor]]":
         """By the chain rule: first the means of the whole batch, then each part's share."""
         import torch
 
-        shares = [len(rows) / self._n for _, rows in self._pieces]
-        with torch.no_grad():
-            means = torch.stack([
-                share * self._means(i, move_targets=not again) for i, share in enumerate(shares)
-            ]).sum(dim=0)
-        means.requires_grad_()
-        (slope,) = torch.autograd.grad(self._run.combine(means).sum(), means)
-        gradients = [torch.zeros_like(p) for p in self._run.parameters]
-        for i, share in enumerate(shares):
-            part = (slope * share * self._means(i, move_targets=False)).sum()
-            for total, g in zip(
-                gradients, torch.autograd.grad(part, self._run.parameters), strict=True
-            ):
+        run, n = self._run, len(self._rows)
+        size = -(-n // run.recipes[0].accumulation)
+        cuts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        means = torch.stack([self._part(cut, move_targets=not again)[0] for cut in cuts]).sum(dim=0)
+        with torch.enable_grad():
+            free = means.clone().requires_grad_()
+            (price,) = torch.autograd.grad(run.combine(free).sum(), free)
+        gradients = [torch.zeros_like(p) for p in run.parameters]
+        for cut in cuts:
+            for total, g in zip(gradients, self._part(cut, price=price)[1], strict=True):
                 total.add_(g)
         return means, gradients
+
+    def _part(
+        self, cut: slice, *, move_targets: bool = False, price: "Tensor | None" = None
+    ) -> "tuple[Tensor, list[Tensor]]":
+        """Return one part's share in the means and, given the means' prices, in the gradient."""
+        import torch
+
+        run, x, rows = self._run, self._x[cut], self._rows[cut]
+        outputs, hidden = forward(run.parameters, x)
+        batch = run.batch(outputs, rows, self._epoch, move_targets=move_targets)
+        share = len(rows) / len(self._rows)
+        if price is None:
+            return share * run.means(batch), []
+        with torch.enable_grad():
+            free = batch._replace(outputs=outputs.requires_grad_())
+            means = share * run.means(free)
+            (slope,) = torch.autograd.grad((price * means).sum(), free.outputs)
+        return means.detach(), backward(run.parameters, x, hidden, slope)
 
 
 def _optimiser(parameters: "list[Tensor]", recipes: Sequence[Recipe]) -> Optimiser:

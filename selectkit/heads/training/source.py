@@ -163,10 +163,16 @@ def labelled(
         rows = np.flatnonzero(y != -1)
         if not len(rows):
             raise DataError(f"{name} has {source.n_rows} rows but no label: every label is -1.")
-        class_labels(np.where(y == -1, 0, y), source.n_rows, n_classes)
+        _codes(np.where(y == -1, 0, y), source.n_rows, n_classes, name)
         return source.chosen(rows), y[rows].astype(np.int64)
+    return source, _codes(y, source.n_rows, n_classes, name)
+
+
+def _codes(
+    labels: npt.NDArray[Any], n_rows: int, n_classes: int, name: str
+) -> npt.NDArray[np.int64]:
     try:
-        return source, class_labels(y, source.n_rows, n_classes)
+        return class_labels(labels, n_rows, n_classes)
     except DataError as error:
         raise DataError(f"{name} {error}") from None
 
