@@ -40,7 +40,7 @@ class ScoreRow:
         """What may be said about it, at 5 % for all scores together."""
         if self.score == REFERENCE:
             return "reference"
-        if self.difference.low == self.difference.high == 0:
+        if self.difference.low == self.difference.high == 0 < self.augrc.value:
             return f"ranks as {REFERENCE}"
         if not self.p_holm < LEVEL:
             return f"not told from {REFERENCE}"
