@@ -6,7 +6,7 @@ Plain Zarr v3, readable by any Zarr reader, laid out so that a local store can b
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, ViewSummary
 from selectkit.cache.lock import BusyError
-from selectkit.cache.reading import Features
+from selectkit.cache.reading import Features, Rows
 from selectkit.cache.repair import repair
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.splits import SPLITS, SplitScheme
@@ -23,6 +23,7 @@ __all__ = [
     "Index",
     "IndexPart",
     "Problem",
+    "Rows",
     "ShardedArray",
     "SplitScheme",
     "StoreInfo",

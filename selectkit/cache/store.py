@@ -21,7 +21,7 @@ from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, summary
 from selectkit.cache.leases import LeaseLock
 from selectkit.cache.lock import BusyError
-from selectkit.cache.reading import Features
+from selectkit.cache.reading import Features, Rows
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.splits import SplitScheme
 from selectkit.cache.verify import Problem, leftovers, verify
@@ -291,7 +291,8 @@ class FeatureStore:
         """Return the commit of every shard that exists for readers.
 
         Args:
-            scope: "index", "<view>" or "<view>.logits.<head>".
+            scope: "index", "<view>" or "<view>.logits.<head>"; "<view>+<view>" is what all of them
+                hold.
 
         Returns:
             Commits by shard, ascending. Shards of a view whose images the index no longer lists
@@ -300,6 +301,8 @@ class FeatureStore:
         Raises:
             CacheError: If a commit is damaged.
         """
+        if "+" in scope:
+            return self._common([self.commits(view) for view in scope.split("+")])
         shards = ledger.shards(self.files, scope)
         self.files.fetch(layout.commit_path(scope, shard) for shard in shards)
         found = {shard: ledger.read(self.files, scope, shard) for shard in shards}
@@ -311,6 +314,11 @@ class FeatureStore:
             for shard, commit in found.items()
             if shard in index and self._same_images(shard, commit, index[shard])
         }
+
+    @staticmethod
+    def _common(views: Sequence[Mapping[int, ledger.Commit]]) -> dict[int, ledger.Commit]:
+        shards = sorted(set(views[0]).intersection(*views))
+        return {k: min((view[k] for view in views), key=lambda c: c.rows) for k in shards}
 
     def committed(self, scope: str = "index") -> dict[int, int]:
         """Return the rows of every committed shard; arguments and errors as for `commits`."""
@@ -576,7 +584,7 @@ class FeatureStore:
         """Write a head's logits beside the features; replaces those of an earlier head.
 
         Args:
-            view: Name of the view.
+            view: Name of the view; of several, "a+b", the logits lie in the first.
             head: Name of the head.
             logits: Shape (N, K), row i of it for row i of the store. Rows of failed images and of
                 shards without features are not read; they become NaN.
@@ -589,17 +597,18 @@ class FeatureStore:
         layout.checked_name(head, "head")
         info = HeadInfo(tuple(classes), head_hash)
         with self.writing():
-            self.view(view)
+            home = view.partition("+")[0]
+            self.view(home)
             if logits.shape != (self.rows, len(info.classes)):
                 raise DataError(
                     f"logits must have shape {(self.rows, len(info.classes))} (rows of the store, "
                     f"classes), got {logits.shape}."
                 )
-            scope, commits = layout.logits_scope(view, head), self.commits(view)
+            scope, commits = layout.logits_scope(home, head), self.commits(view)
             values = self._known_rows(logits, commits)
-            if self.heads(view).get(head) != info:
+            if self.heads(home).get(head) != info:
                 ledger.withdraw(self.files, scope)
-            folder = layout.logits_folder(view, head)
+            folder = layout.logits_folder(home, head)
             document = info.document(self.rows, self.rows_per_shard)
             layout.write_zarr(self.files, folder, document)
             for shard, commit in commits.items():
@@ -663,9 +672,9 @@ class FeatureStore:
         """Return the features of one split, checked.
 
         Args:
-            view: Name of the view.
+            view: Name of the view; "a+b" is a and b side by side, the rows that both have.
             split: "train", "val_select", "val_calib", "val_test", or None for all rows.
-            feature: Name of a feature, or "cat" for cls and patch_mean side by side.
+            feature: Name of a feature, "a+b", or "cat" for cls and patch_mean side by side.
             labelled: Leave out rows without a label.
 
         Returns:
@@ -677,6 +686,39 @@ class FeatureStore:
             DataError: If the features of a row are not finite; its id is named.
         """
         return reading.read(self, view, split, feature=feature, labelled=labelled)
+
+    def rows_of(self, view: str, split: str | None, *, labelled: bool = True) -> Rows:
+        """Return the rows of one split without reading features; arguments as for `read`.
+
+        Args:
+            view: Name of the view, or "a+b".
+            split: Name of the split, or None for all rows.
+            labelled: Leave out rows without a label.
+
+        Returns:
+            Rows that are committed, whose image was read, in ascending order.
+
+        Raises:
+            CacheError: If a commit is damaged.
+            ConfigError: If there is no such split.
+        """
+        return reading.rows_of(self, view, split, labelled=labelled)
+
+    def arrays(self, view: str, feature: str, rows: Ints) -> list[ShardedArray]:
+        """Return the stored arrays whose columns, side by side, are a feature.
+
+        Args:
+            view: Name of the view, or "a+b".
+            feature: As for `read`.
+            rows: What is to be read: the checksums of these rows' shards are compared.
+
+        Returns:
+            At least one array, each of shape (N, D_i).
+
+        Raises:
+            CacheError: If a file is missing or damaged.
+        """
+        return reading.arrays(self, view, feature, np.asarray(rows, dtype=np.int64))
 
     def info(self) -> StoreInfo:
         """Return what the store holds, in numbers."""
