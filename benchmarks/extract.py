@@ -7,7 +7,6 @@ in turn in each repetition, ratios per repetition. Weights are random, which cha
 """
 
 import argparse
-import os
 import resource
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from benchmarks._photographs import write_photographs
 from selectkit.artifact import content_hash
 from selectkit.extract import Preprocessing, decoders, extract, load_backbone, open_source
 from selectkit.extract.backbones import TokenBackbone
+from selectkit.threads import usable_cores
 
 PACKAGES = ("torch", "torchvision", "transformers", "pillow", "simplejpeg", "numpy")
 BATCH, DIM, TOKENS = 32, 384, 201
@@ -195,27 +195,33 @@ def forward_side(files: Sequence[Path], folder: Path, repetitions: int) -> None:
     import torch
     from transformers import DINOv3ViTModel
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    backbone = load_backbone(folder, device="cpu", dtype="auto")
+    torch.set_num_threads(usable_cores())
+    exact = load_backbone(folder, device="cpu")
+    fast = load_backbone(folder, device="cpu", dtype="auto")
     few = files[: len(files) // 3]
     plain = DINOv3ViTModel.from_pretrained(folder).eval()
-    actions: dict[str, Callable[[], object]] = {
-        "selectkit": partial(with_engine, files[0].parent, backbone, 2),
-        "bare forward": partial(bare, backbone, len(files)),
-        "Hugging Face pipeline in float32": partial(with_pipeline, few, plain, pool=True),
-    }
+    theirs = "Hugging Face pipeline in float32"
+    actions: dict[str, Callable[[], object]] = {}
+    actions[theirs] = partial(with_pipeline, few, plain, pool=True)
+    backbones = {backbone.dtype: backbone for backbone in (exact, fast)}
+    for dtype, model in backbones.items():
+        run = partial(with_engine, files[0].parent, model, usable_cores())
+        actions[f"{dtype}: selectkit"] = run
+        actions[f"{dtype}: bare forward"] = partial(bare, model, len(files))
     times = in_turn(actions, repetitions)
-    question = f"ViT-S/16 at 224, shared CPU, JPEG files to features, {backbone.dtype}"
+    question = "ViT-S/16 at 224, shared CPU, JPEG files to features"
     rates = {
-        name: np.array(len(few if "Face" in name else files) / np.array(found))
+        name: np.array(len(few if name == theirs else files) / np.array(found))
         for name, found in times.items()
     }
     for name, found in rates.items():
-        report(f"{question}: {name}", found[:, 0], "images/s")
-    for name in list(rates)[1:]:
-        ratios = rates["selectkit"] / rates[name]
-        report(f"{question}: selectkit over {name}", ratios[:, 0], "x")
-        report(f"{question}: selectkit over {name}, processor time", ratios[:, 1], "x")
+        report(f"{question}, {name}", found[:, 0], "images/s")
+    for dtype in backbones:
+        for name, others in (("bare forward", f"{dtype}: bare forward"), (theirs, theirs)):
+            ratios = rates[f"{dtype}: selectkit"] / rates[others]
+            what = f"{question}, {dtype}: selectkit over {name}"
+            report(what, ratios[:, 0], "x")
+            report(f"{what}, processor time", ratios[:, 1], "x")
 
 
 def bare(backbone: TokenBackbone, images: int) -> None:

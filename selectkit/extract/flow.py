@@ -119,6 +119,7 @@ class _Shards:
         with self.clock.spent_on("forward"):
             self._fill(batch, features())
         self.clock.images += len(batch.images)
+        self.clock.computed += len(batch.places)
         self.tell(batch.images)
         with self.clock.spent_on("write"):
             self.writer.check()

@@ -6,7 +6,6 @@ rows they do not depend on the seat, and seats are given as images come; elsewhe
 seat that its row says, and nothing is copied.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from selectkit.extract.decoders import Pixels, decode_in_process
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source
+from selectkit.threads import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def read(source: Source, record: Record) -> tuple[bytes | None, str]:
 
 def default_workers() -> int:
     """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 @dataclass(frozen=True, slots=True)

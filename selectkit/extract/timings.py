@@ -19,6 +19,7 @@ class Timings:
         write: Waiting for an earlier shard to be written.
         transfer: Time that the device stood still for pixels on their way to it; None where nothing
             measures it: on the CPU, where pixels lie in the memory that the model reads.
+        computed: Those of `images` that went through the model; of others the features were known.
     """
 
     images: int = 0
@@ -27,6 +28,7 @@ class Timings:
     forward: float = 0.0
     write: float = 0.0
     transfer: float | None = None
+    computed: int = 0
 
     def __add__(self, other: "Timings") -> "Timings":
         pairs = zip(astuple(self), astuple(other), strict=True)
@@ -66,9 +68,11 @@ class Clock:
 
     Attributes:
         images: Counted by the user of the clock.
+        computed: Likewise.
     """
 
     images: int = 0
+    computed: int = 0
     _began: float = field(default_factory=perf_counter)
     _spent: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("decode", "forward", "write"), 0.0)
@@ -103,4 +107,5 @@ class Clock:
         if transfer is not None:
             transfer = min(transfer, spent["forward"])
             spent["forward"] -= transfer
-        return Timings(self.images, perf_counter() - self._began, **spent, transfer=transfer)
+        seconds = perf_counter() - self._began
+        return Timings(self.images, seconds, **spent, transfer=transfer, computed=self.computed)

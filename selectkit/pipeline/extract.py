@@ -248,9 +248,10 @@ def _preprocessing(default: "Preprocessing", config: ExtractConfig) -> "Preproce
 
 
 def _utilisation(backbone: "TokenBackbone", summary: ExtractionSummary) -> float | None:
-    if not backbone.lag or not summary.timings.images:
+    timings = summary.timings
+    if not backbone.lag or not timings.computed:
         return None
     from selectkit.extract.backbones.capacity import utilisation
 
-    rate = summary.timings.images_per_second
+    rate = timings.computed / timings.seconds
     return utilisation(backbone, backbone.preprocessing.size, rate)
