@@ -106,7 +106,7 @@ def test_model_and_simulation_agree_on_the_whole() -> None:
         )
         ratios.append(simulate(job, BUSY)[0] / seconds(job, BUSY))
     errors = abs(np.log(ratios))
-    assert np.median(errors) < 0.03
+    assert np.median(errors) < 0.1
     assert np.mean(errors < 0.15) > 0.8
     assert errors.max() < 0.35  # two stages of about the same speed that wait for each other
 
