@@ -3,7 +3,8 @@
 import stat
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -100,7 +101,10 @@ class ReadAhead:
             future = None if at is None else self._waiting.pop(at, None)
             if at is not None:
                 self._go_on(at)
-        return read_image(place) if future is None else future.result()
+        if future is not None:
+            with suppress(RemoteError, CancelledError):  # that may have been long ago
+                return future.result()
+        return read_image(place)
 
     def _find(self, path: str) -> int | None:
         """Its place in the listing: near the last one, or anywhere."""

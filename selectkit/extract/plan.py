@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selectkit.cache import FeatureStore
+from selectkit.cache import BusyError, FeatureStore
 from selectkit.errors import CacheError, ConfigError
 from selectkit.extract.listing import Record
 from selectkit.extract.sources import Source
@@ -43,10 +43,14 @@ def open_or_create(
             return FeatureStore.create(
                 path, source=source.describe(), rows=rows, rows_per_shard=rows_per_shard
             )
-        except CacheError:  # another process may be making it, or have just made it
-            if time.monotonic() > until or not FeatureStore.is_being_written(path):
+        except BusyError:  # another process is making it
+            if time.monotonic() > until:
                 raise
-            time.sleep(0.05)
+        except CacheError:  # it may be, or have just made it
+            there = FeatureStore.exists(path) or FeatureStore.is_being_written(path)
+            if time.monotonic() > until or not there:
+                raise
+        time.sleep(0.05)
     return FeatureStore.open(path)
 
 
