@@ -14,11 +14,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from selectkit.errors import BackboneError, ConfigError
-from selectkit.extract import ALIASES, Preprocessing, load_backbone, open_source
+from selectkit.cache import FeatureStore
+from selectkit.errors import BackboneError, CacheError, ConfigError
+from selectkit.extract import ALIASES, Preprocessing, extract, load_backbone, open_source
 from selectkit.extract.backbones import TokenBackbone, weights_hash
 from selectkit.extract.decode import decode_pixels
-from tests.unit.extract.extract_tools import noise
+from tests.unit.extract.extract_tools import image_folder, noise
 
 KINDS = ("plain", "swiglu")
 DIM, DEPTH = 128, 2
@@ -133,6 +134,19 @@ def test_timm_and_transformers_agree(checkpoints: Path, kind: str, shape: tuple[
         assert a[name].dtype == np.float32
         assert np.abs(a[name] - b[name]).max() < 2e-6
         assert np.abs(a[name][0] - a[name][1]).max() > 1e-2  # images make a difference
+
+
+def test_the_two_libraries_do_not_share_a_view(checkpoints: Path, tmp_path: Path) -> None:
+    source, store = open_source(image_folder(tmp_path / "images", {"a": 2})), tmp_path / "s.zarr"
+    one, two = (load_backbone(checkpoints / f"{x}-plain", device="cpu") for x in ("hf", "timm"))
+    plan = one.preprocessing
+    extract(source, store, backbone=one, preprocessing=plan)
+    with pytest.raises(CacheError, match="library"):
+        extract(source, store, backbone=two, preprocessing=plan)
+    extract(source, store, backbone=two, preprocessing=plan, view="timm", dtype="float32")
+    opened = FeatureStore.open(store)
+    a, b = (np.asarray(opened.array(view, "cls")[:]) for view in ("base", "timm"))
+    assert np.abs(a - b).max() < 1e-3 * np.abs(b).max()  # the first is stored as float16
 
 
 def twin(backbone: TokenBackbone, pool: Callable[[Any], Any]) -> Any:
