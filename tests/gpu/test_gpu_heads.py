@@ -43,7 +43,7 @@ def test_the_device_gives_the_heads_of_the_cpu(
     x = rng.normal(size=(2000, 20)).astype(np.float16)
     y = (x[:, 0] + 0.3 * rng.normal(size=2000) > 0).astype(np.int64)
     recipe = Recipe(**{f: getattr(BASE, f) for f in BASE.__dataclass_fields__} | settings)
-    fits = [
+    fits: list[Any] = [
         fit_many(
             head, x, y, select=(x, y), n_classes=2, recipes=[recipe], device=device,
             working_set=working_set,
@@ -60,7 +60,7 @@ def test_bfloat16_on_the_device_ends_at_the_same_loss() -> None:
     y = (x[:, :20].sum(axis=1) > 0).astype(np.int64)
     losses = []
     for precision in ("float32", "bfloat16"):
-        recipe = Recipe(epochs=5, precision=precision)  # type: ignore[arg-type]
+        recipe = Recipe(epochs=5, precision=precision)
         head = MlpHead.fit(x, y, select=(x, y), n_classes=2, recipe=recipe, device="cuda")
         losses.append(head.history[-1].train_loss)
     assert losses[1] == pytest.approx(losses[0], abs=0.02)

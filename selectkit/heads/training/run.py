@@ -1,7 +1,7 @@
 """The state of M configurations that are trained together, and one epoch of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +60,24 @@ class EpochResult:
     rates: Sequence[float]
 
 
-@dataclass(slots=True)
 class _Totals:
-    """Losses and terms of the batches of an epoch, left on the device until its end."""
+    """Losses and terms of the batches of an epoch, left on the device until its end.
 
-    losses: "list[Tensor]" = field(default_factory=list)
-    means: "list[Tensor]" = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
+    In tensors of the whole epoch: small ones per step between the large ones that come and go
+    would keep the allocator from using their space again.
+    """
+
+    def __init__(self, n_steps: int) -> None:
+        self._n_steps, self._step = n_steps, 0
+        self.sizes: list[int] = []
+
+    def add(self, losses: "Tensor", means: "Tensor", size: int) -> None:
+        if not self._step:
+            self.losses = losses.new_empty((self._n_steps, *losses.shape))
+            self.means = means.new_empty((self._n_steps, *means.shape))
+        self.losses[self._step], self.means[self._step] = losses, means
+        self._step += 1
+        self.sizes.append(size)
 
 
 class Run:
@@ -105,7 +116,7 @@ class Run:
         """Take the steps of one epoch (numbered from 1)."""
         import torch
 
-        totals = _Totals()
+        totals = _Totals(self.problem.n_steps)
         rates: list[float] = []
         shape = self.recipes[0].warm_up
         with torch.no_grad():
@@ -212,8 +223,8 @@ class Run:
 
         share = torch.tensor(totals.sizes, dtype=torch.float64)
         share /= share.sum()
-        values = torch.stack(totals.losses).cpu().double()
-        means = torch.stack(totals.means).cpu().double()
+        values = totals.losses.cpu().double()
+        means = totals.means.cpu().double()
         numbers = {name: t.cpu().double() for name, t in self._numbers.items()}
         parts = self.recipes[0].loss.parts(numbers, torch.einsum("s,sjm->jm", share, means))
         return EpochResult(
@@ -238,9 +249,7 @@ class _Gradients:
         else:
             means, gradients = self._in_parts(again)
         if not again:
-            self._totals.losses.append(self._run.combine(means))
-            self._totals.means.append(means)
-            self._totals.sizes.append(len(self._rows))
+            self._totals.add(self._run.combine(means), means, len(self._rows))
         return gradients
 
     def _whole(self, again: bool) -> "tuple[Tensor, list[Tensor]]":

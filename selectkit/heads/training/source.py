@@ -15,7 +15,7 @@ from selectkit.arrays import ArrayLike, Floats, Ints, class_labels
 from selectkit.errors import DataError
 from selectkit.heads.rows import Float64s
 
-_DENSE = 4
+_DENSE = 16
 _READ_ENTRIES = 2**22
 _BLOCK_ENTRIES = 2**17  # 1 MB of float64: a block stays in the cache while it is worked on
 
@@ -104,7 +104,11 @@ class Source:
             raise DataError(f"{name} must have shape (N, D) with N, D >= 1, got {shape}.")
         self.n_rows = int(shape[0]) if rows is None else len(rows)
         self.n_features, self.dtype = int(shape[1]), dtype
-        self._mapping = _mapping_under(self._array)
+        self._in_memory = (
+            isinstance(self._array, np.ndarray)
+            and rows is None
+            and _mapping_under(self._array) is None
+        )
 
     def chosen(self, rows: Ints) -> "Source":
         """Return the source of some of its rows (numbers within it, ascending)."""
@@ -113,14 +117,8 @@ class Source:
 
     def read(self, start: int, stop: int) -> Floats:
         """Return rows start to stop, (stop - start, D); mapped pages are given back at once."""
-        if self._rows is None:
-            block = np.asarray(self._array[start:stop])
-        else:
-            block = _read(self._array, self._rows[start:stop])
-        if self._mapping is not None:
-            block = np.array(block)
-            self._mapping.madvise(mmap.MADV_DONTNEED)
-        return block
+        wanted = slice(start, stop) if self._rows is None else self._rows[start:stop]
+        return _read(self._array, wanted)
 
     def number_of(self, row: int) -> int:
         """Return the caller's number of a row."""
@@ -128,10 +126,10 @@ class Source:
 
     def blocks(self, height: int | None = None) -> Iterator[tuple[int, Floats]]:
         """Yield (first row, block) from the first row to the last."""
-        rows = self._rows
         height = height or max(1, _BLOCK_ENTRIES // self.n_features)
-        in_memory = isinstance(self._array, np.ndarray) and self._mapping is None and rows is None
-        chunk = height if in_memory else height * ceil(_READ_ENTRIES / height / self.n_features)
+        chunk = height
+        if not self._in_memory:
+            chunk *= ceil(_READ_ENTRIES / height / self.n_features)
         for first in range(0, self.n_rows, chunk):
             piece = self.read(first, min(first + chunk, self.n_rows))
             for start in range(0, len(piece), height):
@@ -233,7 +231,17 @@ def _is_reader(features: Any) -> bool:
 
 
 def _read(array: RowReader | Floats, rows: slice | Ints) -> Floats:
-    """Rows by number; ascending ones that lie close together as one span, which reads faster."""
+    """Rows by slice or number; pages of a mapped file are copied and given back at once."""
+    block = _read_in_place(array, rows)
+    mapping = _mapping_under(array)
+    if mapping is not None:
+        block = np.array(block)
+        mapping.madvise(mmap.MADV_DONTNEED)
+    return block
+
+
+def _read_in_place(array: RowReader | Floats, rows: slice | Ints) -> Floats:
+    """Ascending rows that lie close together are read as one span, which is faster."""
     if isinstance(rows, slice) or not len(rows):
         return np.asarray(array[rows])
     low, high = int(rows[0]), int(rows[-1]) + 1
