@@ -41,6 +41,7 @@ _ALONE, _SHARED, _SHARDS, _CLOCK = ".alone", ".shared", ".shards", ".clock"
 _PATIENCE = 60.0  # seconds for the files of one shard
 _POLITE = 2.0  # seconds for others to step back
 _GLANCE = 2.0  # seconds for which a listing is good enough to see what others compute
+_in_use: set[str] = set()  # keys of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +222,13 @@ class LeaseLock:
         if any(self._stands_in_the_way(me, other) for other in self._living()):
             raise BusyError(self._busy())
         self._me = me
-        self._beat()
+        _in_use.add(me.key)
         try:
+            self._beat()
             if not self._enter(me):
                 raise BusyError(self._busy())
         except BaseException:
+            _in_use.discard(me.key)
             with suppress(RemoteError):
                 self._objects.remove([me.path])
             raise
@@ -240,6 +243,7 @@ class LeaseLock:
         self._ended.set()
         if self._pulse is not None:
             self._pulse.join()
+        _in_use.discard(self._me.key)
         with suppress(RemoteError):  # it expires
             self._objects.remove([self._me.path])
 
@@ -311,10 +315,13 @@ class LeaseLock:
         return found.touched
 
     def _is_gone(self, key: str) -> bool:
-        """Whether a key's process was one of this machine and is no more."""
+        """Whether a key's process was one of this machine and is no more, or gave it up."""
         if key not in self._owners:
             self._owners[key] = self._read_owner(key)
-        return owner.is_gone(self._owners[key])
+        name = self._owners[key]
+        if name == _identity() and {"boot", "start"} <= name.keys():
+            return key not in _in_use
+        return owner.is_gone(name)
 
     def _read_owner(self, key: str) -> dict[str, str]:
         for folder in (_SHARED, _ALONE):
@@ -338,8 +345,12 @@ class LeaseLock:
                 self._beaten = now
 
 
+def _identity() -> dict[str, str]:
+    return {**owner.machine(), **owner.process(os.getpid())}
+
+
 def _name() -> bytes:
-    return json.dumps({**owner.machine(), **owner.process(os.getpid())}).encode()
+    return json.dumps(_identity()).encode()
 
 
 def _now() -> float:
