@@ -6,8 +6,7 @@ follow one another over the same standardised rows. Alone or together a configur
 weights, up to the rounding of matrix products (1e-5 of the outputs in float32).
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
@@ -19,16 +18,11 @@ from selectkit.arrays import ArrayLike, Ints, log_softmax
 from selectkit.artifact import content_hash
 from selectkit.errors import ConfigError, DataError
 from selectkit.heads.network import Layer, Network
-from selectkit.heads.rows import ABSENT_LOGIT, Float64s, present_classes
-from selectkit.heads.training.batches import (
-    WORKING_SET,
-    HeldOut,
-    Scaling,
-    batches,
-    steps_per_epoch,
-)
+from selectkit.heads.prepared import TrainingData
+from selectkit.heads.rows import ABSENT_LOGIT, Float64s
+from selectkit.heads.training.batches import WORKING_SET, HeldOut, batches, steps_per_epoch
 from selectkit.heads.training.recipe import Epoch, Recipe
-from selectkit.heads.training.source import FeatureRows, Source, checked_moments, labelled
+from selectkit.heads.training.source import FeatureRows
 
 if TYPE_CHECKING:
     from selectkit.heads.training.loop import OnEpoch, Trained
@@ -156,7 +150,7 @@ def fit_many(
     for recipe in recipes:
         _check_recipe(head, recipe)
     _check_device(device)
-    data = _Data.of(features, labels, select, n_classes)
+    data = TrainingData.of(features, labels, select, n_classes)
     heads: dict[int, H | DataError] = {}
     files = []
     kept: dict[Any, Any] = {}
@@ -189,50 +183,8 @@ def unnumbered(on_epoch: Callable[[Epoch], None] | None) -> "OnEpoch | None":
     return None if on_epoch is None else lambda _, epoch: on_epoch(epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """Checked rows of train and select, and what standardises them."""
-
-    train: Source
-    labels: npt.NDArray[np.int64]
-    select: Source
-    select_labels: npt.NDArray[np.int64]
-    present: npt.NDArray[np.int64]
-    n_classes: int
-    scaling: Scaling
-    fingerprint: str
-
-    @classmethod
-    def of(
-        cls,
-        features: FeatureRows,
-        labels: ArrayLike,
-        select: tuple[FeatureRows, ArrayLike],
-        n_classes: int,
-    ) -> Self:
-        x, y = labelled(features, labels, n_classes, "train")
-        present = present_classes(y)
-        x_select, y_select = labelled(*select, n_classes, "select")
-        if x_select.n_features != x.n_features:
-            raise DataError(
-                f"select features have {x_select.n_features} columns but train has {x.n_features}."
-            )
-        seen = np.isin(y_select, present)
-        if not seen.any():
-            raise DataError(
-                f"select holds none of the classes in train ({', '.join(map(str, present))}); "
-                "split again, or add labels."
-            )
-        if not seen.all():
-            x_select, y_select = x_select.chosen(np.flatnonzero(seen)), y_select[seen]
-        mean, scale = checked_moments(x)
-        seen_moments = checked_moments(x_select)
-        print_of = _hash([mean, scale, y, *seen_moments, y_select])
-        return cls(x, y, x_select, y_select, present, n_classes, Scaling(mean, scale), print_of)
-
-
 def _train_group(
-    data: _Data,
+    data: TrainingData,
     head: type[TrainedHead],
     recipes: list[Recipe],
     criterion: Criterion,
@@ -286,7 +238,7 @@ def _train_group(
 
 
 def _assembled(
-    head: type[H], data: _Data, recipe: Recipe, outcome: "Trained | DataError"
+    head: type[H], data: TrainingData, recipe: Recipe, outcome: "Trained | DataError"
 ) -> H | DataError:
     if isinstance(outcome, DataError):
         return outcome
@@ -341,14 +293,6 @@ def _check_device(device: str) -> None:
         usable = False
     if not usable:
         raise ConfigError(f"device {device!r} cannot be used here: use 'cpu' or a CUDA device.")
-
-
-def _hash(arrays: Iterable[npt.NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def spread_logits(outputs: Float64s, present: Ints, n_classes: int) -> Float64s:

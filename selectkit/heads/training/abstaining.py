@@ -113,8 +113,9 @@ class SelfAdaptive:
             assert batch.targets is not None
             q = batch.targets
             loss = -q * at_label(logp, batch.labels) - (1 - q) * abstain
-        classes = log_probabilities(batch.outputs[..., :-1])
-        loss = loss - numbers["entropy"] * (classes.exp() * classes).sum(dim=-1)
+        if self.entropy > 0:
+            classes = log_probabilities(batch.outputs[..., :-1])
+            loss = loss - numbers["entropy"] * (classes.exp() * classes).sum(dim=-1)
         return _abstention_terms(loss, abstain, batch)
 
     def combine(self, numbers: Numbers, means: "Tensor") -> "Tensor":

@@ -69,10 +69,20 @@ class Loss(Protocol):
 
 
 def structure_of(loss: Loss) -> Loss:
-    """Return a loss with the settings that may differ within one batched fit at their defaults."""
+    """Return a loss with the settings that may differ within one batched fit reset.
+
+    Zero stays zero, so that what a zero switches off is off for the whole batch.
+
+    Args:
+        loss: Any loss.
+
+    Returns:
+        A loss; those that return equal ones can be computed together.
+    """
     settings: Any = loss
-    defaults = {f.name: f.default for f in fields(settings) if f.name in loss.numbers}
-    reset: Loss = replace(settings, **defaults)
+    usual = {f.name: f.default or 0.5 for f in fields(settings) if f.name in loss.numbers}
+    kept = {name: value if getattr(loss, name) else 0.0 for name, value in usual.items()}
+    reset: Loss = replace(settings, **kept)
     return reset
 
 
@@ -152,12 +162,13 @@ class CrossEntropy:
         logp = log_probabilities(batch.outputs)
         s, k = numbers["smoothing"], batch.outputs.shape[-1]
         chosen = at_label(logp, batch.labels)
-        smooth = any(loss > 0 for loss in numbers["smoothing"].tolist())
-        loss = -(1 - s) * chosen - s * logp.mean(dim=-1) if smooth else -chosen
+        loss = -chosen
+        if self.smoothing > 0:
+            loss = -(1 - s) * chosen - s * logp.mean(dim=-1)
         means = torch.stack([t.mean(dim=0) for t in weighted([loss], batch.weights)])
         slope = logp.exp_()
         index = batch.labels.view(-1, 1, 1).expand(-1, slope.shape[1], 1)
-        if smooth:
+        if self.smoothing > 0:
             slope.sub_((s / k).unsqueeze(-1))
         slope.scatter_add_(2, index, (s - 1).view(1, -1, 1).expand_as(index))
         if batch.weights is None:

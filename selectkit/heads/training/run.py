@@ -11,7 +11,8 @@ import numpy.typing as npt
 from selectkit.heads.training import losses
 from selectkit.heads.training.averaging import MovingAverage
 from selectkit.heads.training.batches import Batches, HeldOut
-from selectkit.heads.training.network import backward, forward, initial, outputs
+from selectkit.heads.training.gradient import BatchGradient, Totals
+from selectkit.heads.training.network import initial, outputs
 from selectkit.heads.training.optimisers import Descent, FriendlySam, Optimiser
 from selectkit.heads.training.recipe import Recipe
 from selectkit.heads.training.schedule import learning_rate_at
@@ -60,26 +61,6 @@ class EpochResult:
     rates: Sequence[float]
 
 
-class _Totals:
-    """Losses and terms of the batches of an epoch, left on the device until its end.
-
-    In tensors of the whole epoch: small ones per step between the large ones that come and go
-    would keep the allocator from using their space again.
-    """
-
-    def __init__(self, n_steps: int) -> None:
-        self._n_steps, self._step = n_steps, 0
-        self.sizes: list[int] = []
-
-    def add(self, losses: "Tensor", means: "Tensor", size: int) -> None:
-        if not self._step:
-            self.losses = losses.new_empty((self._n_steps, *losses.shape))
-            self.means = means.new_empty((self._n_steps, *means.shape))
-        self.losses[self._step], self.means[self._step] = losses, means
-        self._step += 1
-        self.sizes.append(size)
-
-
 class Run:
     """Parameters, optimiser, moving average and soft targets of the configurations in training."""
 
@@ -112,18 +93,23 @@ class Run:
         self._numbers = losses.numbers_of([r.loss for r in recipes], self.parameters[0])
         self._loss = first.loss
 
+    @property
+    def n_parts(self) -> int:
+        """Parts in which a batch is computed."""
+        return self.recipes[0].accumulation
+
     def epoch(self, number: int) -> EpochResult:
         """Take the steps of one epoch (numbered from 1)."""
         import torch
 
-        totals = _Totals(self.problem.n_steps)
+        totals = Totals(self.problem.n_steps)
         rates: list[float] = []
         shape = self.recipes[0].warm_up
         with torch.no_grad():
             for x, rows in self.problem.batches.epoch(number):
                 factor = learning_rate_at(self.step, self.total, 1.0, shape)
                 rates = [r.learning_rate * factor for r in self.recipes]
-                self.optimiser.step(_Gradients(self, x, rows, number, totals), rates)
+                self.optimiser.step(BatchGradient(self, x, rows, number, totals), rates)
                 self.average.update(self.parameters, self.step)
                 self.step += 1
         return self._result(totals, rates)
@@ -218,7 +204,7 @@ class Run:
             (slope,) = torch.autograd.grad(self.combine(means).sum(), free.outputs)
         return means.detach(), slope
 
-    def _result(self, totals: _Totals, rates: list[float]) -> EpochResult:
+    def _result(self, totals: Totals, rates: list[float]) -> EpochResult:
         import torch
 
         share = torch.tensor(totals.sizes, dtype=torch.float64)
@@ -233,66 +219,6 @@ class Run:
             {n: t.numpy() for n, t in parts.items()},
             rates,
         )
-
-
-class _Gradients:
-    """The gradient of one batch at the present weights, as often as it is asked for."""
-
-    def __init__(self, run: Run, x: "Tensor", rows: "Tensor", epoch: int, totals: _Totals) -> None:
-        self._run, self._x, self._rows = run, x, rows
-        self._epoch, self._totals, self._asked = epoch, totals, False
-
-    def __call__(self) -> "list[Tensor]":
-        again, self._asked = self._asked, True
-        if self._run.recipes[0].accumulation == 1:
-            means, gradients = self._whole(again)
-        else:
-            means, gradients = self._in_parts(again)
-        if not again:
-            self._totals.add(self._run.combine(means), means, len(self._rows))
-        return gradients
-
-    def _whole(self, again: bool) -> "tuple[Tensor, list[Tensor]]":
-        run = self._run
-        outputs, hidden = forward(run.parameters, self._x)
-        batch = run.batch(outputs, self._rows, self._epoch, move_targets=not again)
-        means, slope = run.slope(batch)
-        return means, backward(run.parameters, self._x, hidden, slope)
-
-    def _in_parts(self, again: bool) -> "tuple[Tensor, list[Tensor]]":
-        """By the chain rule: first the means of the whole batch, then each part's share."""
-        import torch
-
-        run, n = self._run, len(self._rows)
-        size = -(-n // run.recipes[0].accumulation)
-        cuts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-        means = torch.stack([self._part(cut, move_targets=not again)[0] for cut in cuts]).sum(dim=0)
-        with torch.enable_grad():
-            free = means.clone().requires_grad_()
-            (price,) = torch.autograd.grad(run.combine(free).sum(), free)
-        gradients = [torch.zeros_like(p) for p in run.parameters]
-        for cut in cuts:
-            for total, g in zip(gradients, self._part(cut, price=price)[1], strict=True):
-                total.add_(g)
-        return means, gradients
-
-    def _part(
-        self, cut: slice, *, move_targets: bool = False, price: "Tensor | None" = None
-    ) -> "tuple[Tensor, list[Tensor]]":
-        """Return one part's share in the means and, given the means' prices, in the gradient."""
-        import torch
-
-        run, x, rows = self._run, self._x[cut], self._rows[cut]
-        outputs, hidden = forward(run.parameters, x)
-        batch = run.batch(outputs, rows, self._epoch, move_targets=move_targets)
-        share = len(rows) / len(self._rows)
-        if price is None:
-            return share * run.means(batch), []
-        with torch.enable_grad():
-            free = batch._replace(outputs=outputs.requires_grad_())
-            means = share * run.means(free)
-            (slope,) = torch.autograd.grad((price * means).sum(), free.outputs)
-        return means.detach(), backward(run.parameters, x, hidden, slope)
 
 
 def _optimiser(parameters: "list[Tensor]", recipes: Sequence[Recipe]) -> Optimiser:
