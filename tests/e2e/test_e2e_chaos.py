@@ -27,6 +27,7 @@ TRIALS = int(os.environ.get("SELECTKIT_TRIALS", "20"))
 
 CHILD = """
 import sys, time
+import torch  # takes longer than the extraction
 from selectkit.extract import extract, open_source
 from tests.unit.extract.extract_tools import StubBackbone
 
