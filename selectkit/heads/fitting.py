@@ -110,6 +110,7 @@ def fit_many(
     criterion: Criterion = negative_log_likelihood,
     on_epoch: "OnEpoch | None" = None,
     checkpoint: Path | None = None,
+    checkpoint_every: float = 0.0,
     device: str = "cpu",
     working_set: int = WORKING_SET,
 ) -> list[H | DataError]:
@@ -133,8 +134,9 @@ def fit_many(
         recipes: One per head.
         criterion: What early stopping and the choice of the epoch go by.
         on_epoch: Called with (number of the recipe, finished `Epoch`).
-        checkpoint: File to write after every epoch. If it exists, training goes on from it; it is
+        checkpoint: File to write after epochs. If it exists, training goes on from it; it is
             removed at the end.
+        checkpoint_every: Least seconds between two checkpoints; 0 writes one after every epoch.
         device: "cpu" or a CUDA device.
         working_set: Bytes of features to keep in memory; larger features are streamed.
 
@@ -160,7 +162,8 @@ def fit_many(
         outcomes = _train_group(
             data, head, [recipes[i] for i in members], criterion,
             on_epoch=None if on_epoch is None else _renumbered(on_epoch, members),
-            checkpoint=path, device=device, working_set=working_set, kept=kept,
+            checkpoint=path, checkpoint_every=checkpoint_every, device=device,
+            working_set=working_set, kept=kept,
         )  # fmt: skip
         for i, outcome in zip(members, outcomes, strict=True):
             heads[i] = _assembled(head, data, recipes[i], outcome)
@@ -191,6 +194,7 @@ def _train_group(
     *,
     on_epoch: "OnEpoch | None",
     checkpoint: Path | None,
+    checkpoint_every: float,
     device: str,
     working_set: int,
     kept: dict[Any, Any],
@@ -233,7 +237,8 @@ def _train_group(
     })
     return train(
         problem, recipes, judge,
-        on_epoch=on_epoch, checkpoint_path=checkpoint, fingerprint=print_of,
+        on_epoch=on_epoch, checkpoint_path=checkpoint, checkpoint_every=checkpoint_every,
+        fingerprint=print_of,
     )  # fmt: skip
 
 

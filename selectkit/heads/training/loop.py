@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def train(
     *,
     on_epoch: OnEpoch | None = None,
     checkpoint_path: Path | None = None,
+    checkpoint_every: float = 0.0,
     fingerprint: str = "",
 ) -> list[Trained | DataError]:
     """Train M configurations over the same batches.
@@ -70,7 +72,8 @@ def train(
         recipes: M recipes of equal structure.
         judge: Criterion of early stopping.
         on_epoch: Called after each epoch of each configuration, after the checkpoint was written.
-        checkpoint_path: File to write after every epoch, and to go on from if it exists.
+        checkpoint_path: File to write after epochs and at the end, and to go on from if it exists.
+        checkpoint_every: Least seconds between two checkpoints.
         fingerprint: What the checkpoint must match.
 
     Returns:
@@ -82,6 +85,7 @@ def train(
         done = 0
         if checkpoint_path is not None:
             done = _resume(checkpoint_path, fingerprint, members, run)
+        written = monotonic()
         for number in range(done + 1, recipes[0].epochs + 1):
             trained = [i for i, m in enumerate(members) if m.active]
             if not trained:
@@ -90,8 +94,11 @@ def train(
             staying = [j for j, i in enumerate(trained) if members[i].active]
             if 0 < len(staying) < len(trained):
                 run.keep(staying)
-            if checkpoint_path is not None:
+            ends = number == recipes[0].epochs or not any(m.active for m in members)
+            due = ends or monotonic() - written >= checkpoint_every
+            if checkpoint_path is not None and due:
                 _save(checkpoint_path, fingerprint, members, run, number)
+                written = monotonic()
             if on_epoch is not None:
                 for i in trained:
                     if members[i].failure is None:
