@@ -34,13 +34,18 @@ def flag(cls: type[Any], name: str) -> Any:
         An option whose help is the field's meaning and default.
     """
     meaning = next(
-        m.text
+        m
         for m in get_type_hints(cls, include_extras=True)[name].__metadata__
         if isinstance(m, Help)
     )
     default = cls.__dataclass_fields__[name].default
-    shown = "" if default is None else f" (default: {default})"
-    return typer.Option("--" + name.replace("_", "-"), help=meaning + shown, show_default=False)
+    shown = "" if default is None or default is False else f" (default: {default})"
+    return typer.Option(
+        "--" + name.replace("_", "-"),
+        help=meaning.text + shown,
+        show_default=False,
+        rich_help_panel=meaning.panel,
+    )
 
 
 def settings(context: typer.Context, cls: type[T], table: str, config: Path | None) -> T:

@@ -42,7 +42,10 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_column(name, justify="left" if place == 0 else "right")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:  # a file or a pipe is as wide as it needs to be
+        console = Console(highlight=False, markup=False, width=200)
+    console.print(table)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Command-line flags (`--learning-rate`), TOML keys (`[fit] learning_rate`) and ke
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 Positive: TypeAlias = Annotated[int, Gt(0)]
 Rate: TypeAlias = Annotated[float, Gt(0), Lt(1)]
@@ -15,9 +15,15 @@ Rate: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What a setting means, in one line."""
+    """What a setting means, in one line.
+
+    Attributes:
+        text: The meaning.
+        panel: Heading under which `--help` shows it.
+    """
 
     text: str
+    panel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +127,21 @@ class SplitConfig:
     ] = None
 
 
+Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
+AtLeastZero: TypeAlias = Annotated[float, Ge(0)]
+AboveZero: TypeAlias = Annotated[float, Gt(0)]
+
+_LOSS, _TRAINING, _WATCHING = "Loss", "Training", "Around the training"
+
+
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of `selectkit fit`."""
+    """Settings of `selectkit fit`; trained heads are mlp, three and abstain."""
 
-    view: Annotated[str, Help("View whose features are used.")] = "base"
+    view: Annotated[
+        str,
+        Help("View whose features are used; several, a+b or one flag each, lie side by side."),
+    ] = "base"
     feature: Annotated[
         str,
         Help(
@@ -133,25 +149,142 @@ class FitConfig:
             "side, cat is cls+patch_mean."
         ),
     ] = "cls"
-    head: Annotated[Literal["linear", "mlp"], Help("Kind of head.")] = "linear"
+    head: Annotated[
+        Literal["linear", "mlp", "three", "abstain", "ridge", "prototype", "knn"],
+        Help(
+            "linear: logistic regression; mlp: a trained network; three: with a gate; abstain: "
+            "with an output for abstaining; ridge, prototype, knn: cheap baselines."
+        ),
+    ] = "linear"
     positive: Annotated[
         str | None,
         Help("Label whose misses count as false negatives; of two classes, the last by default."),
     ] = None
-    seed: Annotated[Annotated[int, Ge(0)], Help("Seed of everything random.")] = 0
-    hidden: Annotated[Positive, Help("mlp: hidden units.")] = 768
-    epochs: Annotated[Positive, Help("mlp: most passes over train.")] = 50
-    learning_rate: Annotated[Annotated[float, Gt(0)], Help("mlp: peak learning rate of AdamW.")] = (
-        1e-3
-    )
-    weight_decay: Annotated[Annotated[float, Ge(0)], Help("mlp: weight decay of AdamW.")] = 1e-2
-    batch_size: Annotated[Positive, Help("mlp: rows per step.")] = 512
-    class_weights: Annotated[
-        Literal["balanced"] | None, Help("mlp: balanced weighs every class the same in the loss.")
+    seed: Annotated[
+        Annotated[int, Ge(0), Lt(2**63)],
+        Help("Seed of the initial weights of trained heads; rows come in one order for all seeds."),
+    ] = 0
+    loss: Annotated[
+        Literal["cross_entropy", "focal", "selective_net", "gamblers", "self_adaptive"] | None,
+        Help(
+            "mlp: cross_entropy (its default) or focal; three: selective_net; abstain: "
+            "self_adaptive (its default) or gamblers.",
+            _LOSS,
+        ),
     ] = None
+    class_weights: Annotated[
+        Literal["balanced"] | None, Help("balanced weighs every class the same.", _LOSS)
+    ] = None
+    smoothing: Annotated[
+        Annotated[float, Ge(0), Lt(1)], Help("cross_entropy: label smoothing.", _LOSS)
+    ] = 0.0
+    gamma: Annotated[AtLeastZero, Help("focal: exponent; 0 is cross-entropy.", _LOSS)] = 2.0
+    coverage: Annotated[
+        Annotated[float, Gt(0), Le(1)], Help("selective_net: target coverage.", _LOSS)
+    ] = 0.8
+    coverage_penalty: Annotated[
+        AtLeastZero, Help("selective_net: lambda, price of too little coverage.", _LOSS)
+    ] = 32.0
+    alpha: Annotated[
+        Share, Help("selective_net: weight of the selective part beside the auxiliary one.", _LOSS)
+    ] = 0.5
+    unnormalised: Annotated[
+        bool,
+        Help(
+            "selective_net: risk not divided by coverage, as in its published code instead of the "
+            "paper.",
+            _LOSS,
+        ),
+    ] = False
+    risk_target: Annotated[
+        Annotated[float, Ge(0), Lt(1)] | None,
+        Help("selective_net: also penalise a soft selective risk above this.", _LOSS),
+    ] = None
+    risk_penalty: Annotated[
+        AtLeastZero, Help("selective_net: price of risk above --risk-target.", _LOSS)
+    ] = 32.0
+    payoff: Annotated[
+        Annotated[float, Gt(1)],
+        Help("gamblers: above 1, at most the number of classes; lower abstains more.", _LOSS),
+    ] = 1.5
+    target_momentum: Annotated[
+        Annotated[float, Ge(0), Lt(1)],
+        Help("self_adaptive: momentum of the soft targets.", _LOSS),
+    ] = 0.9
+    entropy: Annotated[
+        AtLeastZero, Help("self_adaptive: weight of entropy minimisation.", _LOSS)
+    ] = 0.0
+    pretrain: Annotated[
+        Annotated[int, Ge(0)],
+        Help("gamblers, self_adaptive: epochs of cross-entropy before.", _LOSS),
+    ] = 0
+    hidden: Annotated[
+        Annotated[int, Ge(0)], Help("Hidden units; 0: linear in the features.", _TRAINING)
+    ] = 768
+    epochs: Annotated[Positive, Help("Most passes over train.", _TRAINING)] = 50
+    patience: Annotated[
+        Positive, Help("Epochs without a better val_select before training ends.", _TRAINING)
+    ] = 10
+    batch_size: Annotated[Positive, Help("Rows per step.", _TRAINING)] = 512
+    accumulation: Annotated[
+        Positive, Help("Parts in which a step's rows are computed; same result.", _TRAINING)
+    ] = 1
+    learning_rate: Annotated[AboveZero, Help("Peak learning rate.", _TRAINING)] = 1e-3
+    warm_up: Annotated[
+        Share, Help("Share of the steps in which the learning rate rises.", _TRAINING)
+    ] = 0.05
+    weight_decay: Annotated[AtLeastZero, Help("Decoupled weight decay.", _TRAINING)] = 1e-2
+    optimizer: Annotated[
+        Literal["adamw", "sgd", "lion"], Help("adamw, sgd or lion.", _TRAINING)
+    ] = "adamw"
+    clip: Annotated[
+        AboveZero | None, Help("Largest norm of the gradient; no limit by default.", _TRAINING)
+    ] = None
+    averaging: Annotated[
+        Literal["warm-up", "bias-corrected", "none"],
+        Help("Moving average of the weights, which is what is kept; none keeps them.", _TRAINING),
+    ] = "warm-up"
+    sam_rho: Annotated[
+        AboveZero | None,
+        Help("Friendly SAM with this radius around the optimizer; off by default.", _TRAINING),
+    ] = None
+    sam_sigma: Annotated[
+        AtLeastZero,
+        Help("Friendly SAM: share of the average gradient left out; 0 is SAM.", _TRAINING),
+    ] = 1.0
+    sam_decay: Annotated[
+        Annotated[float, Ge(0), Lt(1)],
+        Help("Friendly SAM: lambda, decay of that average.", _TRAINING),
+    ] = 0.9
+    sam_adaptive: Annotated[
+        bool, Help("Friendly SAM: radius scaled by the weights (ASAM).", _TRAINING)
+    ] = False
     select_by: Annotated[
-        str, Help("mlp: early stopping on val_select by nll, augrc, or coverage@fnr=0.02.")
+        str,
+        Help(
+            "What epochs, and configurations of a sweep, are judged by on val_select: nll, augrc, "
+            "or coverage@fnr=0.02 (augrc and coverage of the maximal softmax probability).",
+            _TRAINING,
+        ),
     ] = "nll"
+    device: Annotated[
+        str,
+        Help(
+            "For trained heads: cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.",
+            _TRAINING,
+        ),
+    ] = "auto"
+    folds: Annotated[
+        Annotated[int, Ge(2)] | None,
+        Help(
+            "k: also fit k heads, each without one k-th of the groups of train, and store what "
+            "each says about the rows it did not see.",
+            _WATCHING,
+        ),
+    ] = None
+    tensorboard: Annotated[bool, Help("Also log the training to RUN/tensorboard.", _WATCHING)] = (
+        False
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from selectkit.pipeline.fit import FitSummary, fit
 from selectkit.pipeline.quickstart import Quickstart, quickstart
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.split import SplitSummary, split
+from selectkit.pipeline.sweep import sweep
+from selectkit.pipeline.trials import SweepSummary
 
 __all__ = [
     "Calibration",
@@ -18,6 +20,7 @@ __all__ = [
     "Quickstart",
     "RunDirectory",
     "SplitSummary",
+    "SweepSummary",
     "calibrate",
     "compare",
     "evaluate",
@@ -25,4 +28,5 @@ __all__ = [
     "fit",
     "quickstart",
     "split",
+    "sweep",
 ]

@@ -1,6 +1,9 @@
-"""Criteria for early stopping on val_select: functions of (logits, labels), lower is better."""
+"""Criteria for early stopping and for the choice of a configuration on val_select.
 
-from collections.abc import Callable
+They judge what is deployed by default: predictions ranked by the maximal softmax probability.
+"""
+
+from typing import Protocol
 
 import numpy as np
 
@@ -8,7 +11,13 @@ from selectkit import metrics
 from selectkit.arrays import Floats, Ints, log_softmax, softmax
 from selectkit.errors import ConfigError
 
-Criterion = Callable[[Floats, Ints], float]
+
+class Criterion(Protocol):
+    """Judges rows; whether a head has a gate makes no difference."""
+
+    def __call__(self, logits: Floats, labels: Ints, gate_logits: Floats | None = None, /) -> float:
+        """Return a number, lower is better."""
+        ...
 
 
 def criterion(name: str, positive: int | None) -> Criterion:
@@ -20,13 +29,13 @@ def criterion(name: str, positive: int | None) -> Criterion:
         positive: Index of the positive class.
 
     Returns:
-        A function of logits (N, K) and labels (N,).
+        A function of logits (N, K), labels (N,) and gate logits, which it does not look at.
 
     Raises:
         ConfigError: If the name is unknown, or needs a positive class and there is none.
     """
     if name == "nll":
-        return lambda z, y: float(-log_softmax(z)[np.arange(len(y)), y].mean())
+        return _nll
     if name == "augrc":
         return _augrc
     what, _, rate = name.partition("=")
@@ -38,10 +47,14 @@ def criterion(name: str, positive: int | None) -> Criterion:
         raise ConfigError(f"select_by = {name!r}: use nll, augrc or coverage@fnr=0.02.")
     if positive is None:
         raise ConfigError(f"select_by = {name!r} needs a positive class: give --positive LABEL.")
-    return lambda z, y: -_coverage_at_fnr(z, y, positive, alpha)
+    return lambda z, y, gate=None: -_coverage_at_fnr(z, y, positive, alpha)
 
 
-def _augrc(logits: Floats, labels: Ints) -> float:
+def _nll(logits: Floats, labels: Ints, gate_logits: Floats | None = None) -> float:
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def _augrc(logits: Floats, labels: Ints, gate_logits: Floats | None = None) -> float:
     return float(metrics.augrc(softmax(logits).max(axis=1), logits.argmax(axis=1) != labels))
 
 

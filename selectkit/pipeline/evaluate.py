@@ -359,11 +359,12 @@ def _warnings(
 def _provenance(
     run: RunDirectory, store: FeatureStore, test: Features, config: EvaluateConfig
 ) -> dict[str, str]:
-    view = store.view(run.head.view)
+    views = [store.view(name) for name in run.head.view.split("+")]
+    backbones = " and ".join(str(view.fingerprint.get("id", "unknown")) for view in views)
     return {
         "selectkit": __version__,
         "store": f"{store.path.name}, {store.rows:,} rows",
-        "view": f"{run.head.view} ({view.fingerprint.get('id', 'unknown')}), {view.hash}",
+        "view": f"{run.head.view} ({backbones}), {run.head.document['view_hash']}",
         "head": run.head.hash,
         "calibrator": run.calibrator()[1],
         "policy": artifact.content_hash(run.policy()[1]),

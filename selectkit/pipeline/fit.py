@@ -1,23 +1,37 @@
 """The verb `fit`: cached features to a head."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from selectkit.arrays import log_softmax
-from selectkit.cache import Features, FeatureStore
+from selectkit.cache import FeatureStore
 from selectkit.config import FitConfig, RunConfig
-from selectkit.errors import ConfigError, DataError
-from selectkit.heads import Epoch, Head, LinearHead, MlpHead, Recipe
+from selectkit.errors import DataError
+from selectkit.heads import Epoch, Head
 from selectkit.location import local_path
-from selectkit.pipeline.criteria import criterion
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.run import RunDirectory, image_keys, logits_of, recode
+from selectkit.pipeline.folds import OutOfFold, cross_fit, require_foldable
+from selectkit.pipeline.inputs import Inputs
+from selectkit.pipeline.recipes import require_sensible
+from selectkit.pipeline.run import (
+    FittedHead,
+    RunDirectory,
+    gate_of,
+    log_event,
+    logits_of,
+    view_hash,
+)
+from selectkit.pipeline.training import OnEpoch, criterion_for, fit_heads
+from selectkit.pipeline.unfinished import Unfinished
+
+Watch = Callable[[str, Epoch], None]
+"""Called with the name of a training ("fit", "fold-2", ...) and its finished epoch."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class FitSummary:
         nll: Mean negative log-likelihood on val_select, nats.
         seconds: Wall time.
         warnings: What the user should look at.
+        out_of_fold: What cross-fitting found, when it was asked for.
     """
 
     run: Path
@@ -47,22 +62,30 @@ class FitSummary:
     nll: float
     seconds: float
     warnings: tuple[str, ...]
+    out_of_fold: OutOfFold | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**vars(self), "run": str(self.run)}
+        folds = None if self.out_of_fold is None else self.out_of_fold.to_dict()
+        return {**vars(self), "run": str(self.run), "out_of_fold": folds}
 
     def lines(self) -> list[str]:
         """Return the summary as lines for people."""
-        return [
+        lines = [
             f"{self.run}: {self.head} head, {len(self.classes)} classes"
             + (f", positive = {self.positive}" if self.positive else "")
             + f", {self.n_train:,} images in train, {self.n_select:,} in val_select; "
             f"{self.seconds:.2f} s",
             f"on val_select (chosen on it, so flattered): accuracy {self.accuracy:.3f}, "
             f"NLL {self.nll:.3f}",
-            f"next: selectkit calibrate {self.run} --target error=0.05",
         ]
+        if self.out_of_fold is not None:
+            o = self.out_of_fold
+            lines.append(
+                f"out of {o.folds} folds, on train: accuracy {o.accuracy:.3f}, NLL {o.nll:.3f}; "
+                f"logits {o.logits} in the store"
+            )
+        return [*lines, f"next: selectkit calibrate {self.run} --target error=0.05"]
 
 
 def fit(
@@ -70,16 +93,19 @@ def fit(
     *,
     out: str | Path,
     config: FitConfig | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    watch: Watch | None = None,
     **settings: Any,
 ) -> FitSummary:
     """Fit a head on `train`, choose it on `val_select`, write a run directory.
+
+    An interrupted fit goes on where it stopped when it is called again with the same arguments, and
+    ends with the same head, bit for bit on the CPU.
 
     Args:
         store: Feature store.
         out: Run directory to make; an earlier run there is replaced.
         config: Settings; the defaults when None.
-        on_epoch: mlp: called after every epoch.
+        watch: Called after every epoch of a trained head.
         **settings: Fields of `FitConfig`, over `config`.
 
     Returns:
@@ -89,149 +115,133 @@ def fit(
         ConfigError: If a setting is unknown or unusable.
         DataError: If the labels cannot be fitted on.
         CacheError: If the store is missing, damaged, or lacks the view.
+        MissingExtraError: If TensorBoard is asked for and not installed.
     """
     chosen = settled(FitConfig, config, settings)
-    _refuse_ignored(chosen)
+    require_sensible(chosen)
     place = local_path(out, "a run directory")
     RunDirectory.require_usable(place)
     start = perf_counter()
-    opened = FeatureStore.open(store)
-    train = _fit_rows(opened, chosen, "train")
-    select = _fit_rows(opened, chosen, "val_select")
-    classes = train.classes
-    positive = positive_index(classes, chosen.positive)
-    head = _fit_head(chosen, train, recode(select, classes), positive, on_epoch)
-    run = RunDirectory.create(place, RunConfig(store=str(opened.path.resolve()), fit=chosen))
-    fitted = run.save_head(
-        head,
-        {
-            "classes": list(classes),
-            "positive": None if positive is None else classes[positive],
-            "view": chosen.view,
-            "view_hash": opened.view(chosen.view).hash,
-            "feature": chosen.feature,
-            "splits": opened.splits.to_dict(),
-            "train_split": train.fingerprint,
-            "select_split": select.fingerprint,
-        },
-        _images(opened, np.concatenate([train.rows, select.rows])),
-    )
-    z = logits_of(fitted, opened)[select.rows]
-    summary = FitSummary(
-        run=run.path,
-        head=chosen.head,
-        classes=classes,
-        positive=None if positive is None else classes[positive],
-        n_train=len(train.y),
-        n_select=len(select.y),
-        accuracy=float((z.argmax(axis=1) == select.y).mean()),
-        nll=float(-log_softmax(z)[np.arange(len(z)), select.y].mean()),
-        seconds=perf_counter() - start,
-        warnings=(*_incomplete(opened, chosen.view), *_warnings(train, select)),
-    )
+    inputs = Inputs.of(FeatureStore.open(store), chosen)
+    criterion_for(inputs, chosen.select_by)
+    if chosen.folds is not None:
+        require_foldable(inputs, chosen.folds)
+    with Unfinished(place) as unfinished, watched(place, chosen, watch) as told:
+        (head,) = fit_heads(inputs, [chosen], unfinished, _named(told, lambda _: "fit"))
+        return finished(place, chosen, inputs, head, unfinished, told, start)
+
+
+def finished(
+    place: Path,
+    config: FitConfig,
+    inputs: Inputs,
+    head: Head | DataError,
+    unfinished: Unfinished,
+    told: Watch,
+    start: float,
+) -> FitSummary:
+    """Write the run directory of a head, and what the head says to the store.
+
+    Args:
+        place: The run directory.
+        config: The settings of the head.
+        inputs: What it was fitted on.
+        head: The head, or why there is none.
+        unfinished: Where interrupted work lies.
+        told: Is told of the epochs of folds.
+        start: When the fit began, of `perf_counter`.
+
+    Returns:
+        What was fitted.
+
+    Raises:
+        DataError: If there is no head.
+    """
+    if isinstance(head, DataError):
+        raise head
+    run = RunDirectory.create(place, RunConfig(store=str(inputs.store.path.resolve()), fit=config))
+    fitted = run.save_head(head, about(inputs), inputs.images())
+    out_of_fold = None
+    if config.folds is not None:
+        named = _named(told, lambda fold: f"fold-{fold + 1}")
+        out_of_fold = cross_fit(inputs, config, fitted, unfinished, named)
+    gate_of(fitted, inputs.store)
+    summary = _summary(run.path, config, inputs, fitted, out_of_fold, perf_counter() - start)
     run.log("fit", **summary.to_dict())
     return summary
 
 
-def _refuse_ignored(config: FitConfig) -> None:
-    """Refuse settings of the MLP with a linear head, which would not use them."""
-    default = FitConfig()
-    mlp = ("hidden", "epochs", "learning_rate", "weight_decay", "batch_size", "class_weights",
-           "select_by")  # fmt: skip
-    unused = [n for n in mlp if getattr(config, n) != getattr(default, n)]
-    if config.head == "linear" and unused:
-        raise ConfigError(
-            f"{', '.join(unused)} are settings of the mlp head; add --head mlp or leave them out."
-        )
+def about(inputs: Inputs) -> dict[str, Any]:
+    """Return what head.json says of the head's inputs and outputs."""
+    return {
+        "classes": list(inputs.classes),
+        "positive": inputs.positive_label,
+        "view": inputs.view,
+        "view_hash": view_hash(inputs.store, inputs.view),
+        "feature": inputs.feature,
+        "splits": inputs.store.splits.to_dict(),
+        "train_split": inputs.train.fingerprint,
+        "select_split": inputs.select.fingerprint,
+    }
 
 
-def _images(store: FeatureStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    index = store.index()
-    return image_keys(index.content_hash[np.isin(index.row, rows)])
-
-
-def positive_index(classes: tuple[str, ...], label: str | None) -> int | None:
-    """Return the index of the positive class.
+@contextmanager
+def watched(place: Path, config: FitConfig, watch: Watch | None) -> Iterator[Watch]:
+    """Log every epoch to the run directory, and to TensorBoard if that was asked for.
 
     Args:
-        classes: Label names.
-        label: The asked label, or None for the default: the last of two classes, none of more.
+        place: The run directory, which training makes.
+        config: The settings.
+        watch: Is told too.
 
-    Returns:
-        The index, or None when there is no positive class.
-
-    Raises:
-        DataError: If no class has that label.
+    Yields:
+        What to tell.
     """
-    if label is None:
-        return 1 if len(classes) == 2 else None
-    if label not in classes:
-        raise DataError(f"positive label {label!r} is none of the labels {list(classes)}.")
-    return classes.index(label)
+    with _board(place, config) as board:
+
+        def tell(name: str, epoch: Epoch) -> None:
+            log_event(place, "epoch", training=name, select_by=config.select_by, **asdict(epoch))
+            if board is not None:
+                board.add(name, epoch)
+            if watch is not None:
+                watch(name, epoch)
+
+        yield tell
 
 
-def _fit_rows(store: FeatureStore, config: FitConfig, split: str) -> Features:
-    rows = store.read(config.view, split, feature=config.feature)
-    if len(rows.classes) < 2:
-        raise DataError(
-            f"{store.path} has {len(rows.classes)} distinct labels {list(rows.classes)}; "
-            "a classifier needs at least 2."
-        )
-    if len(np.unique(rows.y)) < 2 and (split == "train" or not len(rows.y)):
-        raise DataError(
-            f"split {split} of {store.path} has {len(rows.y)} labelled images of "
-            f"{len(np.unique(rows.y))} class; fitting needs at least 2 classes. "
-            f"`selectkit split {store.path}` shows the sizes."
-        )
-    return rows
+def _board(place: Path, config: FitConfig) -> Any:
+    if not config.tensorboard:
+        return nullcontext()
+    from selectkit.heads.training.tensorboard import TensorBoard
+
+    return TensorBoard(place / "tensorboard")
 
 
-def _fit_head(
+def _named(told: Watch, name: Callable[[int], str]) -> OnEpoch:
+    return lambda number, epoch: told(name(number), epoch)
+
+
+def _summary(
+    run: Path,
     config: FitConfig,
-    train: Features,
-    select: Features,
-    positive: int | None,
-    on_epoch: Callable[[Epoch], None] | None,
-) -> Head:
-    held_out = (select.x, select.y)
-    by_fnr = config.select_by.startswith("coverage@fnr")
-    if by_fnr and positive is not None and not (select.y == positive).any():
-        raise DataError(
-            f"select_by = {config.select_by!r} needs positives in val_select, and there are none "
-            f"of {train.classes[positive]!r}. Label more, or use --select-by nll."
-        )
-    if config.head == "linear":
-        return LinearHead.fit(train.x, train.y, select=held_out, n_classes=len(train.classes))
-    return MlpHead.fit(
-        train.x,
-        train.y,
-        select=held_out,
-        n_classes=len(train.classes),
-        recipe=Recipe(
-            hidden=config.hidden,
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            batch_size=config.batch_size,
-            class_weights=config.class_weights,
-            seed=config.seed,
-        ),
-        criterion=criterion(config.select_by, positive),
-        on_epoch=on_epoch,
+    inputs: Inputs,
+    fitted: FittedHead,
+    out_of_fold: OutOfFold | None,
+    seconds: float,
+) -> FitSummary:
+    y = inputs.select.y
+    z = logits_of(fitted, inputs.store)[inputs.select.rows]
+    more = () if out_of_fold is None else out_of_fold.warnings
+    return FitSummary(
+        run=run,
+        head=config.head,
+        classes=inputs.classes,
+        positive=inputs.positive_label,
+        n_train=len(inputs.train.y),
+        n_select=len(y),
+        accuracy=float((z.argmax(axis=1) == y).mean()),
+        nll=float(-log_softmax(z)[np.arange(len(z)), y].mean()),
+        seconds=seconds,
+        warnings=(*inputs.warnings(), *more),
+        out_of_fold=out_of_fold,
     )
-
-
-def _incomplete(store: FeatureStore, view: str) -> tuple[str, ...]:
-    held = sum(store.committed(view).values())
-    if held == store.rows:
-        return ()
-    return (f"view {view} holds {held:,} of {store.rows:,} rows; run extract again to complete it",)
-
-
-def _warnings(train: Features, select: Features) -> tuple[str, ...]:
-    lines = []
-    for rows in (train, select):
-        missing = [c for k, c in enumerate(rows.classes) if not (rows.y == k).any()]
-        if missing:
-            lines.append(f"{rows.split} has no image of: {', '.join(missing)}")
-    return tuple(lines)

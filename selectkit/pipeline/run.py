@@ -9,34 +9,42 @@
     gateparams.json     the same for a trained gate: its calibration
     thresholds.json     the active exit policy
     metrics.json        metrics.csv, report.html
-    log.jsonl           one line per event
+    log.jsonl           one line per event, and per epoch of a training
+    checkpoint/         only while a fit is unfinished
 
 Each file names the hash of what it depends on, so a leftover of an earlier head is never used.
 """
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit import artifact, calibrate, heads
 from selectkit.arrays import Floats
-from selectkit.cache import Features, FeatureStore
+from selectkit.cache import Features, FeatureStore, Rows
+from selectkit.cache.reading import not_finite
 from selectkit.config import RunConfig, read_toml, to_toml
 from selectkit.errors import ArtifactError, CacheError, ConfigError, DataError, LeakageError
 from selectkit.policies import Outputs, OwnScore, SoftmaxPolicy
 from selectkit.policies.scores import Gate
 from selectkit.policies.scores import load as load_score
 
+R = TypeVar("R", bound=Rows)
+
+CHECKPOINT, LOG = "checkpoint", "log.jsonl"
+_UNFINISHED = {CHECKPOINT, LOG, "tensorboard"}
+_BLOCK_ENTRIES = 2**26
+
 DEPENDENTS = (
     "calibrator.json", "thresholds.json", "score.json", "score.safetensors", "gateparams.json",
-    "metrics.json", "metrics.csv", "report.html",
+    "metrics.json", "metrics.csv", "report.html", "sweep.json", "sweep.csv", "sweep.html",
 )  # fmt: skip
 
 
@@ -62,8 +70,13 @@ class FittedHead:
 
     @property
     def view(self) -> str:
-        """View of the store that the head reads."""
+        """View of the store that the head reads; "a+b" for a and b side by side."""
         return str(self.document["view"])
+
+    @property
+    def home(self) -> str:
+        """View in which its logits lie: the first that it reads."""
+        return self.view.partition("+")[0]
 
     @property
     def feature(self) -> str:
@@ -111,7 +124,8 @@ class RunDirectory:
         Raises:
             ConfigError: If the path is a file, or a folder that is no run.
         """
-        if path.is_file() or (path.is_dir() and any(path.iterdir()) and not cls._is_run(path)):
+        others = path.is_dir() and {p.name for p in path.iterdir()} - _UNFINISHED
+        if path.is_file() or (others and not cls._is_run(path)):
             raise ConfigError(f"{path} exists and is no run directory; choose another --out.")
 
     @classmethod
@@ -183,7 +197,7 @@ class RunDirectory:
             raise ConfigError(f"{self.path / 'config.toml'} names no store; pass --store.")
         store = FeatureStore.open(moved_to or self.config.store or "")
         head = self.head
-        if store.view(head.view).hash != head.document["view_hash"]:
+        if view_hash(store, head.view) != head.document["view_hash"]:
             raise CacheError(
                 f"view {head.view!r} of {store.path} is not the one {self.path} was fitted on "
                 "(other backbone, weights or preprocessing). Fit again, or pass the right --store."
@@ -334,17 +348,28 @@ class RunDirectory:
 
     def log(self, event: str, **fields: Any) -> None:
         """Append one event to log.jsonl."""
-        import structlog
+        log_event(self.path, event, **fields)
 
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            logger = structlog.wrap_logger(
-                structlog.WriteLogger(file),
-                processors=[
-                    structlog.processors.TimeStamper(fmt="iso", utc=True),
-                    structlog.processors.JSONRenderer(ensure_ascii=False),
-                ],
-            )
-            logger.info(event, **json.loads(json.dumps(fields, default=str)))
+
+def log_event(run: Path, event: str, /, **fields: Any) -> None:
+    """Append one event to the log of a run directory, made or yet to be made."""
+    import structlog
+
+    with (run / LOG).open("a", encoding="utf-8") as file:
+        logger = structlog.wrap_logger(
+            structlog.WriteLogger(file),
+            processors=[
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+        )
+        logger.info(event, **json.loads(json.dumps(fields, default=str)))
+
+
+def view_hash(store: FeatureStore, view: str) -> str:
+    """Return the hash of a view, or of several, "a+b", in their order."""
+    hashes = [store.view(name).hash for name in view.split("+")]
+    return hashes[0] if len(hashes) == 1 else artifact.content_hash(hashes)
 
 
 def logits_of(head: FittedHead, store: FeatureStore) -> Floats:
@@ -375,20 +400,72 @@ def _cached(
     written = _written(head, store, name)
     if written is not None:
         return written
-    everything = store.read(head.view, None, feature=head.feature, labelled=False)
-    z = _spread(compute(everything.x), everything.rows, (store.rows, len(columns)))
+    z = logits_by_blocks(store, head.view, head.feature, compute, len(columns))
     store.write_logits(head.view, name, z, classes=columns, head_hash=head.hash)
     return z
 
 
+def logits_by_blocks(
+    store: FeatureStore,
+    view: str,
+    feature: str,
+    compute: Callable[[Floats], Floats],
+    n_columns: int,
+) -> Floats:
+    """Apply a head to every row of a store, some rows in memory at a time.
+
+    Args:
+        store: The store.
+        view: View, or "a+b".
+        feature: Feature of it.
+        compute: Maps features (M, D) to (M, K).
+        n_columns: K.
+
+    Returns:
+        Shape (N, K), float32; NaN where there are no features.
+    """
+    everything = store.rows_of(view, None, labelled=False)
+    z = np.full((store.rows, n_columns), np.nan, dtype=np.float32)
+    for start, block in feature_blocks(store, view, feature, everything):
+        z[everything.rows[start : start + len(block)]] = compute(block)
+    return z
+
+
+def feature_blocks(
+    store: FeatureStore, view: str, feature: str, rows: Rows
+) -> Iterator[tuple[int, Floats]]:
+    """Read features of rows, a quarter of a gigabyte at a time.
+
+    Args:
+        store: The store.
+        view: View, or "a+b".
+        feature: Feature of it.
+        rows: The rows.
+
+    Yields:
+        Place of the first row, and the features of a block of rows, float32.
+
+    Raises:
+        DataError: If the features of a row are not finite; its id is named.
+    """
+    x = heads.LazyRows(*store.arrays(view, feature, rows.rows), rows=rows.rows)
+    height = max(1, _BLOCK_ENTRIES // x.shape[1])
+    for start in range(0, len(rows.rows), height):
+        block = np.asarray(x[start : start + height], dtype=np.float32)
+        wrong = np.flatnonzero(~np.isfinite(block).all(axis=1))
+        if wrong.size:
+            raise DataError(not_finite(rows.ids[start + wrong[0]], view, wrong.size))
+        yield start, block
+
+
 def _written(head: FittedHead, store: FeatureStore, name: str) -> Floats | None:
     """The logits in the store; None when they are absent, incomplete or damaged."""
-    known = store.heads(head.view).get(name)
-    shards = store.committed(f"{head.view}.logits.{name}")
+    known = store.heads(head.home).get(name)
+    shards = store.committed(f"{head.home}.logits.{name}")
     if known is None or known.head_hash != head.hash or shards != store.committed(head.view):
         return None
     try:
-        written = store.logits(head.view, name)
+        written = store.logits(head.home, name)
         for shard in shards:
             written.check(shard)
     except CacheError:
@@ -402,7 +479,7 @@ def _spread(values: Floats, rows: npt.NDArray[np.int64], shape: tuple[int, int])
     return z
 
 
-def recode(features: Features, classes: tuple[str, ...]) -> Features:
+def recode(features: R, classes: tuple[str, ...]) -> R:
     """Give class codes their meaning in `classes`; rows of classes it lacks are refused.
 
     Raises:

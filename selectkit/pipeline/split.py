@@ -11,7 +11,7 @@ from selectkit.config import SplitConfig
 from selectkit.errors import ConfigError
 from selectkit.location import Location, location
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.fit import positive_index
+from selectkit.pipeline.inputs import positive_index
 from selectkit.risk import labels_needed
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1)

@@ -165,7 +165,7 @@ def test_bad_targets(cli: Cli, own_run: Path, target: str, words: str) -> None:
     ("flags", "words"),
     [
         (["--delta", "1.5"], "delta"),
-        (["--score", "luck"], "'msp', 'margin', 'neg_entropy' or 'energy'"),
+        (["--score", "luck"], "'msp', 'margin', 'neg_entropy', 'energy'"),
         (["--calibrator", "magic"], "'temperature', 'platt' or 'none'"),
         ([], "say what to promise"),
     ],
@@ -208,7 +208,7 @@ def test_a_wrong_label_does_not_redraw_the_split(cli: Cli, own_store: Path) -> N
 
 def test_settings_that_would_be_ignored(cli: Cli, store: Path, tmp_path: Path) -> None:
     line = _refused(cli, tmp_path, "fit", store, "--out", tmp_path / "r", "--select-by", "foo")
-    assert "select_by are settings of the mlp head" in line
+    assert "select_by are settings of trained heads; head linear does not use them" in line
 
 
 def test_bad_fractions(cli: Cli, own_store: Path) -> None:

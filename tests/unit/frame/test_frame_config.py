@@ -34,7 +34,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
 
 def test_a_choice_lists_what_is_allowed() -> None:
-    with pytest.raises(ConfigError, match="head = 'forest': Input should be 'linear' or 'mlp'"):
+    with pytest.raises(ConfigError, match="head = 'forest': Input should be 'linear', 'mlp'"):
         config.build(config.FitConfig, {"head": "forest"})
 
 
@@ -50,7 +50,7 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
     from selectkit.cli.main import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    common = {"source", "store", "run", "out", "config", "json", "scores"}
+    common = {"source", "store", "run", "out", "config", "json", "scores", "sweep", "sort"}
     for cls in (config.ExtractConfig, config.FitConfig, config.CalibrateConfig,
                 config.CompareConfig, config.EvaluateConfig):  # fmt: skip
         verb = cls.__name__.removesuffix("Config").lower()

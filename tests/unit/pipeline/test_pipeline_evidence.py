@@ -10,7 +10,7 @@ from selectkit.cache import Features
 from selectkit.errors import DataError, LeakageError
 from selectkit.metrics import bootstrap
 from selectkit.pipeline.calibrate import certified, one_per_group
-from selectkit.pipeline.fit import positive_index
+from selectkit.pipeline.inputs import positive_index
 from selectkit.pipeline.measure import Judged, measure, measure_rates
 from selectkit.pipeline.run import recode
 from selectkit.policies import Decision, Outputs, Target

@@ -1,0 +1,178 @@
+"""From the settings of `fit` to what heads are told: classes, losses, recipes, criteria."""
+
+from dataclasses import fields, replace
+from typing import Any, TypeAlias
+
+from selectkit import heads
+from selectkit.config import FitConfig
+from selectkit.errors import ConfigError
+
+Trained: TypeAlias = type[heads.MlpHead | heads.ThreeHead | heads.AbstainHead]
+Simple: TypeAlias = type[
+    heads.LinearHead | heads.RidgeHead | heads.PrototypeHead | heads.KnnHead
+]  # fmt: skip
+
+TRAINED: dict[str, Trained] = {
+    "mlp": heads.MlpHead,
+    "three": heads.ThreeHead,
+    "abstain": heads.AbstainHead,
+}
+SIMPLE: dict[str, Simple] = {
+    "linear": heads.LinearHead,
+    "ridge": heads.RidgeHead,
+    "prototype": heads.PrototypeHead,
+    "knn": heads.KnnHead,
+}
+LOSSES = {
+    "mlp": ("cross_entropy", "focal"),
+    "three": ("selective_net",),
+    "abstain": ("self_adaptive", "gamblers"),
+}
+_OF_LOSS = {
+    "cross_entropy": ("smoothing",),
+    "focal": ("gamma",),
+    "selective_net": (
+        "coverage", "coverage_penalty", "alpha", "unnormalised", "risk_target", "risk_penalty",
+    ),
+    "gamblers": ("payoff", "pretrain"),
+    "self_adaptive": ("target_momentum", "entropy", "pretrain"),
+}  # fmt: skip
+_OF_TRAINING = (
+    "loss", "class_weights", "hidden", "epochs", "patience", "batch_size", "accumulation",
+    "learning_rate", "warm_up", "weight_decay", "optimizer", "clip", "averaging", "sam_rho",
+    "sam_sigma", "sam_decay", "sam_adaptive", "select_by", "device", "tensorboard",
+)  # fmt: skip
+_OF_SAM = ("sam_sigma", "sam_decay", "sam_adaptive")
+_DEFAULT = FitConfig()
+
+
+def loss_name(config: FitConfig) -> str:
+    """Return the loss of a trained head: the one that was asked for, or the head's own."""
+    return config.loss or LOSSES[config.head][0]
+
+
+def unused(config: FitConfig) -> list[str]:
+    """Return the settings away from their defaults that the head or its loss would not look at."""
+    idle: set[str] = set()
+    if config.head not in TRAINED:
+        idle |= {*_OF_TRAINING, *(name for names in _OF_LOSS.values() for name in names)}
+    else:
+        own = _OF_LOSS[loss_name(config)]
+        idle |= {n for names in _OF_LOSS.values() for n in names if n not in own}
+        if config.sam_rho is None:
+            idle |= set(_OF_SAM)
+        if config.risk_target is None:
+            idle.add("risk_penalty")
+    return [
+        f.name
+        for f in fields(FitConfig)
+        if f.name in idle and getattr(config, f.name) != getattr(_DEFAULT, f.name)
+    ]
+
+
+def without_unused(config: FitConfig) -> FitConfig:
+    """Return settings that differ only where it matters: what is not looked at is the default."""
+    idle = {name for name in unused(config) if name not in {"select_by", "tensorboard", "device"}}
+    if config.head not in TRAINED:
+        idle.add("seed")
+    return replace(config, **{name: getattr(_DEFAULT, name) for name in idle})
+
+
+def require_sensible(config: FitConfig) -> None:
+    """Refuse settings that contradict one another.
+
+    Args:
+        config: The settings, each within its range.
+
+    Raises:
+        ConfigError: If the loss is not one for the head, or a setting would be ignored.
+    """
+    if config.head in TRAINED and loss_name(config) not in LOSSES[config.head]:
+        known = " or ".join(LOSSES[config.head])
+        other = next(head for head, names in LOSSES.items() if config.loss in names)
+        raise ConfigError(
+            f"head {config.head} is trained with {known}, not {config.loss}; "
+            f"use --head {other} for that."
+        )
+    idle = unused(config)
+    if not idle:
+        return
+    if config.head not in TRAINED:
+        why = f"are settings of trained heads; head {config.head} does not use them. Add --head mlp"
+    elif set(idle) <= set(_OF_SAM):
+        why = "are settings of Friendly SAM. Add --sam-rho 0.05"
+    elif idle == ["risk_penalty"]:
+        why = "is the price of a risk above a target. Add --risk-target"
+    else:
+        why = f"are no settings of {loss_name(config)}. Take another --loss"
+    raise ConfigError(f"{', '.join(idle)} {why}, or leave them out.")
+
+
+def loss_of(config: FitConfig, n_classes: int) -> heads.Loss:
+    """Return the loss of a trained head.
+
+    Args:
+        config: The settings.
+        n_classes: K.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ConfigError: If it makes no sense for so many classes.
+    """
+    name = loss_name(config)
+    if name == "cross_entropy":
+        return heads.CrossEntropy(config.smoothing)
+    if name == "focal":
+        return heads.Focal(config.gamma)
+    if name == "selective_net":
+        return heads.SelectiveNet(
+            coverage=config.coverage,
+            penalty=config.coverage_penalty,
+            alpha=config.alpha,
+            normalise=not config.unnormalised,
+            risk_target=config.risk_target,
+            risk_penalty=config.risk_penalty,
+        )
+    if name == "self_adaptive":
+        return heads.SelfAdaptive(config.target_momentum, config.entropy, config.pretrain)
+    if config.payoff > n_classes:
+        raise ConfigError(
+            f"payoff = {config.payoff:g} must be at most the number of classes, {n_classes}."
+        )
+    return heads.Gamblers(config.payoff, config.pretrain)
+
+
+def recipe_of(config: FitConfig, n_classes: int) -> heads.Recipe:
+    """Return the recipe of a trained head.
+
+    Args:
+        config: The settings.
+        n_classes: K.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ConfigError: If a setting makes no sense.
+    """
+    same: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in (
+            "epochs", "learning_rate", "weight_decay", "batch_size", "patience", "class_weights",
+            "seed", "optimizer", "clip", "accumulation", "warm_up",
+        )
+    }  # fmt: skip
+    sharpness = None
+    if config.sam_rho is not None:
+        sharpness = heads.Sharpness(
+            config.sam_rho, config.sam_sigma, config.sam_decay, config.sam_adaptive
+        )
+    return heads.Recipe(
+        **same,
+        hidden=config.hidden or None,
+        loss=loss_of(config, n_classes),
+        sharpness=sharpness,
+        averaging=None if config.averaging == "none" else config.averaging,
+    )
