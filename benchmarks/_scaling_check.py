@@ -1,11 +1,12 @@
 """Model and simulation beside measured runs of the engine."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks._scaling_costs import Calibration
 from benchmarks._scaling_model import Costs, Job, seconds
-from benchmarks._scaling_runs import TINY, load_seconds, quiet_run
+from benchmarks._scaling_runs import QUIET, TINY, load_seconds, quiet_run
 from benchmarks._scaling_simulation import simulate
 
 IMAGES = 1024
@@ -49,6 +50,11 @@ class Comparison:
     simulation: float
     cores: float
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it says something: programs that fill every gap leave just what the run used."""
+        return self.cores >= QUIET * len(os.sched_getaffinity(0))
+
 
 def compare(
     folder: Path, job: Job, costs: Costs, size: int = 224, *, patience: float
@@ -73,13 +79,9 @@ def compare(
     return Comparison(job.images / wall, wall / model - 1, wall / simulated - 1, measured.cores)
 
 
-def compare_all(calibration: Calibration) -> dict[str, Comparison]:
-    """Compare every case once, with costs and files of the calibration."""
+def cases(calibration: Calibration) -> dict[str, tuple[Path, Job, Costs, int]]:
+    """Return folder, job, costs and size of all runs, with what was calibrated."""
     files, costs = calibration.files, calibration.costs()
-    wait = calibration.patience
-    found = {
-        name: compare(files.photographs, job, costs, patience=wait) for name, job in CASES.items()
-    }
     tiny = replace(costs, load=load_seconds(files.tiny, TINY), crowding=1.0)
-    job = Job(IMAGES, 0.002, workers=2)
-    return {**found, TINY_CASE: compare(files.tiny, job, tiny, TINY, patience=wait)}
+    found = {name: (files.photographs, job, costs, 224) for name, job in CASES.items()}
+    return {**found, TINY_CASE: (files.tiny, Job(IMAGES, 0.002, workers=2), tiny, TINY)}

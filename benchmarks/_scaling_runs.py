@@ -26,6 +26,8 @@ from selectkit.extract.sources import Source
 
 DIM = 384
 TINY = 16
+QUIET = 0.8
+"""Share of the cores that a quiet machine leaves."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def quiet_run(folder: Path, job: Job, size: int = 224, *, patience: float) -> Me
     while not tried or time.monotonic() < until:
         wait_for_quiet(until - time.monotonic())
         tried.append(run(folder, job, size))
-        if tried[-1].cores >= 0.8 * cores:
+        if tried[-1].cores >= QUIET * cores:
             break
     return max(tried, key=lambda measured: measured.cores)
 
@@ -227,7 +229,7 @@ def wait_for_quiet(patience: float) -> None:
     while time.monotonic() < until:
         before = _busy()
         time.sleep(0.5)
-        if _busy() - before <= 0.5 * 0.2 * len(os.sched_getaffinity(0)):
+        if _busy() - before <= 0.5 * (1 - QUIET) * len(os.sched_getaffinity(0)):
             break
 
 

@@ -17,12 +17,12 @@ from typing import TypeVar
 
 from benchmarks._figures import figure, middle
 from benchmarks._photographs import write_photographs
-from benchmarks._scaling_check import IMAGES, Comparison, compare_all
+from benchmarks._scaling_check import IMAGES, Comparison, cases, compare
 from benchmarks._scaling_costs import Calibration, Files
 from benchmarks._scaling_growth import measure as measure_growth
 from benchmarks._scaling_plan import BACKBONES, Extraction, Machine, Prices, plan
 from benchmarks._scaling_results import COSTS, SIZES, Results
-from benchmarks._scaling_runs import load_seconds, sized_files, tiny_files
+from benchmarks._scaling_runs import load_seconds, sized_files, tiny_files, wait_for_quiet
 from benchmarks._scaling_tables import document, tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,32 +33,41 @@ PACKAGES = ("numpy", "pillow", "simplejpeg", "pyarrow")
 Parameters = TypeVar("Parameters", Machine, Extraction, Prices)
 
 
-def measure(repetitions: int, patience: float) -> None:
-    """Measure everything and print it; wait so many seconds per run for a quiet machine."""
+def measure(only: str | None, repetitions: int, patience: float) -> None:
+    """Measure and print it.
+
+    Args:
+        only: "runs" or "growth"; None = both.
+        repetitions: Of the runs.
+        patience: Seconds to wait for a quiet machine, for every run.
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _sizes(folder)
-        files = Files(
-            photographs=write_photographs(folder / "photographs/images", 64, IMAGES // 64)[
-                0
-            ].parent,
-            tiny=tiny_files(folder / "tiny/images", IMAGES),
-            padded=tiny_files(folder / "padded/images", IMAGES, 100_000),
-        )
-        calibration = Calibration(files, patience)
-        for _ in range(repetitions):
-            calibration.measure()
-        runs = [compare_all(calibration) for _ in range(repetitions)]
-        for field, (question, unit, factor) in COSTS.items():
-            _report(question, [factor * v for v in calibration.found[field]], unit)
-        for case in runs[0]:
-            _report_case(case, [found[case] for found in runs])
+        if only != "growth":
+            _runs(Path(name), repetitions, patience)
     with tempfile.TemporaryDirectory() as name:
-        for question, growth in measure_growth(Path(name)).items():
+        for question, growth in measure_growth(Path(name)).items() if only != "runs" else ():
             unit = _unit(question)
             figure(f"growth: {question}", growth.each, unit, packages=PACKAGES)
             order = f"order of growth up to {growth.size:,}: {question}"
             figure(order, growth.order, "exponent", packages=PACKAGES)
+
+
+def _runs(folder: Path, repetitions: int, patience: float) -> None:
+    files = Files(
+        photographs=write_photographs(folder / "photographs/images", 64, IMAGES // 64)[0].parent,
+        tiny=tiny_files(folder / "tiny/images", IMAGES),
+        padded=tiny_files(folder / "padded/images", IMAGES, 100_000),
+    )
+    wait_for_quiet(patience)
+    _sizes(folder)
+    calibration = Calibration(files, patience)
+    for _ in range(repetitions):
+        calibration.measure()
+    for field, (question, unit, factor) in COSTS.items():
+        _report(question, [factor * v for v in calibration.found[field]], unit)
+    for case, (place, job, costs, size) in cases(calibration).items():
+        found = [compare(place, job, costs, size, patience=patience) for _ in range(repetitions)]
+        _report_case(case, [c for c in found if c.is_quiet] or found)
 
 
 def _sizes(folder: Path) -> None:
@@ -139,6 +148,7 @@ def _changed(parameters: Parameters, changed: dict[str, float]) -> Parameters:
 def main() -> None:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["runs", "growth"])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--patience", type=float, default=10.0)
     parser.add_argument("--tables", action="store_true")
@@ -155,7 +165,7 @@ def main() -> None:
         text = document(DOCUMENT.read_text(encoding="utf-8"), Results.read(RESULTS))
         DOCUMENT.write_text(text, encoding="utf-8")
     else:
-        measure(asked.repetitions, asked.patience)
+        measure(asked.only, asked.repetitions, asked.patience)
 
 
 if __name__ == "__main__":
