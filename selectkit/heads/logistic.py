@@ -203,7 +203,8 @@ class _SoftmaxLoss:
         value, slope, slope_b = 0.0, np.zeros((k, d)), np.zeros(k)
         for start, x in self.x.blocks(_height(d, k)):
             y, rows = self.y[start : start + len(x)], np.arange(len(x))
-            z = _products(x, W).T + bias
+            z = np.ascontiguousarray(_products(x, W).T)
+            z += bias
             z -= z.max(axis=0)
             value -= float(z[y, rows].sum(dtype=np.float64))
             np.exp(z, out=z)
