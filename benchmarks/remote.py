@@ -41,7 +41,7 @@ def use(environment: dict[str, str]) -> None:
     objects._client.cache_clear()
 
 
-def write(place: Url, x: npt.NDArray[np.float16], rows_per_shard: int) -> float:
+def write(place: Url | Path, x: npt.NDArray[np.float16], rows_per_shard: int) -> float:
     """Seconds to write and commit the features of a store."""
     store = FeatureStore.create(place, source={}, rows=len(x), rows_per_shard=rows_per_shard)
     store.create_view("base", fingerprint={}, features={"cls": (x.shape[1], "float16")})
@@ -158,12 +158,16 @@ def main() -> None:
             np.save(f"{folder}/x.npy", x)
             mapped = np.load(f"{folder}/x.npy", mmap_mode="r")
             np.testing.assert_array_equal(array.read(), x)
-            compare(
-                f"warm read of {size}",
-                {"the copies": array.read, "np.memmap": lambda: np.array(mapped)},
-                options.repetitions,
-                x.nbytes / 1e6,
-            )
+            write(Path(folder) / "local.zarr", x, options.rows_per_shard)
+            local = FeatureStore.open(Path(folder) / "local.zarr").array("base", "cls")
+            others = {"np.memmap": lambda: np.array(mapped), "a local store": local.read}
+            for other, read in others.items():
+                compare(
+                    f"warm read of {size}",
+                    {"the copies": array.read, other: read},
+                    4 * options.repetitions,
+                    x.nbytes / 1e6,
+                )
             requests_per_shard(server, place, name)
         finally:
             Objects(place).remove([entry.path for entry in Objects(place).list()])
