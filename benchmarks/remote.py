@@ -163,7 +163,7 @@ def main() -> None:
             others = {"np.memmap": lambda: np.array(mapped), "a local store": local.read}
             for other, read in others.items():
                 compare(
-                    f"warm read of {size}",
+                    f"warm read of {size} in turn with {other}",
                     {"the copies": array.read, other: read},
                     4 * options.repetitions,
                     x.nbytes / 1e6,
