@@ -161,10 +161,9 @@ class CrossEntropy:
 
         logp = log_probabilities(batch.outputs)
         s, k = numbers["smoothing"], batch.outputs.shape[-1]
-        chosen = at_label(logp, batch.labels)
-        loss = -chosen
+        loss = -at_label(logp, batch.labels)
         if self.smoothing > 0:
-            loss = -(1 - s) * chosen - s * logp.mean(dim=-1)
+            loss = (1 - s) * loss - s * logp.mean(dim=-1)
         means = torch.stack([t.mean(dim=0) for t in weighted([loss], batch.weights)])
         slope = logp.exp_()
         index = batch.labels.view(-1, 1, 1).expand(-1, slope.shape[1], 1)
