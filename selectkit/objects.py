@@ -7,9 +7,10 @@ everything that is not about one object.
 
 import configparser
 import errno
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -254,13 +255,28 @@ def _client(scheme: str, container: str, patient: bool, process: int) -> Any:
             "base": 2,
         },
     }
-    if scheme == "gs":
-        return GCSStore(container, client_options=options, retry_config=retry)  # type: ignore[arg-type]
-    if scheme == "az":
-        return AzureStore(container, client_options=options, retry_config=retry)  # type: ignore[arg-type]
-    settings = _s3_settings()
-    options["allow_http"] = settings.get("endpoint", "").startswith("http://")
-    return S3Store(container, config=settings, client_options=options, retry_config=retry)  # type: ignore[arg-type]
+    stores: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+    settings = {"s3": _s3_settings, "gs": _gs_settings, "az": dict}[scheme]()
+    options["allow_http"] = _is_plain(settings) or _is_plain(os.environ)
+    return stores[scheme](container, config=settings, client_options=options, retry_config=retry)
+
+
+def _is_plain(settings: Mapping[str, str]) -> bool:
+    """Whether the user named a server without TLS."""
+    names = ("endpoint", "base_url", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+    emulated = settings.get("AZURE_STORAGE_USE_EMULATOR", "").lower() in {"1", "true"}
+    return emulated or any(settings.get(name, "").startswith("http://") for name in names)
+
+
+def _gs_settings() -> dict[str, str]:
+    """The server that Google's own tools take for theirs."""
+    host = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
+    if not host:
+        return {}
+    url = host if "://" in host else f"http://{host}"
+    nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    account = {"gcs_base_url": url, "disable_oauth": True, **nobody}
+    return {"base_url": url, "service_account_key": json.dumps(account)}
 
 
 def _s3_settings() -> dict[str, str]:
