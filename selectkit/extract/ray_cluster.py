@@ -3,7 +3,10 @@
 import logging
 import os
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -100,6 +103,7 @@ def cluster(address: str | None, actors: int | None) -> Iterator[ModuleType]:
             "_temp_dir": folder,
         }
     else:
+        _require_listener(address)
         options["address"] = address
     logging.getLogger("ray").setLevel(logging.ERROR)
     # In the main thread Ray would replace the handler of SIGTERM; and what it starts dies with the
@@ -107,16 +111,39 @@ def cluster(address: str | None, actors: int | None) -> Iterator[ModuleType]:
     with ThreadPoolExecutor(1, thread_name_prefix="ray") as starter:
         try:
             starter.submit(ray.init, **options).result()
+            _take_back_signals()
             yield ray
         except ConnectionError as error:
-            raise ConfigError(
-                f"there is no Ray cluster at {address!r}: {error}. Start one with `ray start "
-                "--head`, or leave the address out for one on this machine."
-            ) from None
+            raise _no_cluster(address, error) from None
         finally:
             ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_back_signals() -> None:
+    """Ray's own handler lets three seconds pass after SIGTERM and then aborts the process."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"there is no Ray cluster at {address!r}: {error}. Start one with `ray start --head`, or "
+        "leave the address out for one on this machine."
+    )
 
 
 def _import() -> ModuleType:

@@ -9,8 +9,9 @@ shards are given to others: a shard that was committed is passed over, any other
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from selectkit.cache import FeatureStore
+from selectkit.cache import BusyError, FeatureStore
 from selectkit.errors import SelectkitError, WorkerError
 from selectkit.extract.changes import Changes
 from selectkit.extract.claims import tidy
@@ -27,8 +28,8 @@ from selectkit.extract.timings import Timings
 PATIENCE = 60.0
 """Seconds that workers get to end in order."""
 
-FRUITLESS = 3
-"""The run ends when so many times its number of workers are lost and no shard is finished."""
+LAST_BREATH = 2.0
+"""Seconds after which a killed worker is dead, or the store is in use by somebody else."""
 
 
 def extract_on_ray(
@@ -88,6 +89,7 @@ class _Run:
         self._opened: Opened | None = None
         self._shares = Shares({}, crew.size)
         self._done, self._done_now, self._failed = 0, 0, 0
+        self._shown = 0, 0
         self._fruitless = 0
         self._error: SelectkitError | None = None
 
@@ -175,7 +177,7 @@ class _Run:
     def _replace(self, member: Member, why: str) -> None:
         self._shares.lose(member.held, why)
         self._fruitless += 1
-        if self._fruitless >= FRUITLESS * self._crew.size:
+        if self._fruitless >= DEATHS * (2 + self._crew.size):  # it is not one shard
             self._error = WorkerError(
                 f"{self._fruitless} workers ended one after the other and finished nothing; the "
                 f"last: {why}"
@@ -198,11 +200,11 @@ class _Run:
             self._pool.step(member, shards)
 
     def _show(self) -> None:
-        if self._tell is not None and self._opened is not None:
-            flowing = self._pool.members
-            done = self._done + sum(member.images for member in flowing)
-            failed = self._failed + sum(member.failed for member in flowing)
-            total = sum(self._shares.todo.values())
+        done = self._done + sum(member.images for member in self._pool.members)
+        failed = self._failed + sum(member.failed for member in self._pool.members)
+        total = sum(self._shares.todo.values())
+        if self._tell is not None and (done, failed) != self._shown:
+            self._shown = done, failed
             seconds = time.monotonic() - self._began
             self._tell(Progress(min(done, total), total, failed, seconds))
 
@@ -210,10 +212,10 @@ class _Run:
         assert self._opened is not None
         shards = self._shares.given_up
         return WorkerError(
-            f"{self._opened.store}: {len(shards)} shards were given up, because {DEATHS} workers "
-            f"ended while they computed nothing else: shard {', '.join(map(str, sorted(shards)))}; "
-            f"the last: {shards[min(shards)]} Everything else is committed. Perhaps a worker needs "
-            "more memory: use fewer actors or a smaller batch, and run the same command again."
+            f"{self._opened.store}: given up after {DEATHS} workers ended while they computed "
+            f"nothing else: shard {', '.join(map(str, sorted(shards)))}; the last: "
+            f"{shards[min(shards)].rstrip('.')}. What is committed is safe. If workers lack "
+            "memory, use fewer actors or a smaller batch; then run the same command again."
         )
 
     def _summary(self, timings: Timings) -> ExtractionSummary:
@@ -221,6 +223,7 @@ class _Run:
         rows, failed, before = 0, {}, 0
         if opened is not None:
             store = FeatureStore.open(opened.store)
+            _await_the_dead(store)
             tidy(store, opened.view)
             rows, failed = store.rows, failures(store)
             before = rows - sum(opened.todo.values())
@@ -238,3 +241,12 @@ class _Run:
             interrupted=opened is None or bool(shares.open),
             signal=self._stop.signal,
         )
+
+
+def _await_the_dead(store: FeatureStore) -> None:
+    """Wait a moment for the locks of workers that were just killed."""
+    until = time.monotonic() + LAST_BREATH
+    while time.monotonic() < until:
+        with suppress(BusyError), store.writing():
+            return
+        time.sleep(0.05)

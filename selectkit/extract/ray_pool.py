@@ -67,6 +67,7 @@ class Pool:
         self._arguments = build, crew.cpus, str(Path.cwd())
         self._kind = ray.remote(Worker).options(num_cpus=crew.cpus, num_gpus=crew.gpus)
         self.members: list[Member] = []
+        self._dying: list[Any] = []
 
     def start(self, *, first: bool = False) -> None:
         """Start a worker; its first answer is `Opened`.
@@ -116,6 +117,7 @@ class Pool:
         """Part with a worker without a word, dead or alive."""
         self.members.remove(member)
         self._ray.kill(member.actor)
+        self._dying.append(member.call or member.actor.end.remote())  # fails when it is dead
 
     def end(self, patience: float) -> Timings:
         """Let all workers leave the store in order.
@@ -133,6 +135,9 @@ class Pool:
         answers = [self._get(call) for call in ready]
         while self.members:
             self.drop(self.members[-1])
+        if self._dying:
+            self._ray.wait(self._dying, num_returns=len(self._dying), timeout=patience)
+            self._dying = []
         return sum((a for a in answers if isinstance(a, Timings)), Timings())
 
     def _get(self, call: Any) -> Any:
