@@ -65,10 +65,12 @@ def regularisation_path(
 
     Yields:
         Strength, weights (D, K) and bias (K,), float64, each centred over the classes. The
-        objective is within about 1e-7 of its minimum (1e-14 for float64 rows), or as near as 500
-        steps come: penalties that hardly penalise separable classes have no end.
+        objective is within about 1e-7 of its minimum (1e-14 for float64 rows), relative to the
+        loss where that is below the one of guessing, or as near as 500 steps come: penalties that
+        hardly penalise separable classes have no end.
     """
     loss: _Loss = _BinaryLoss(x, labels) if n_classes == 2 else _SoftmaxLoss(x, labels, n_classes)
+    precision = 1e-14 if x.dtype == np.float64 else 1e-7
     gram, sample = Gram.of(x), x.sample(_SAMPLE)
     pairs = Pairs(loss.columns)
     theta = np.zeros((x.shape[1] + 1) * loss.columns)
@@ -81,7 +83,7 @@ def regularisation_path(
             slope = point.slope + ridge * _weights_only(point.theta, loss.columns)
             direction = pairs.direction(slope, ridge, metric)
             promised = -float(slope @ direction) / 2
-            if promised <= (1e-14 if x.dtype == np.float64 else 1e-7):
+            if promised <= precision * np.clip(point.value / np.log(n_classes), 1e-3, 1):
                 break
             new = _step(loss, point, direction, promised, ridge, x.dtype)
             if new is None:
