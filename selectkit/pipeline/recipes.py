@@ -51,31 +51,35 @@ def loss_name(config: FitConfig) -> str:
     return config.loss or LOSSES[config.head][0]
 
 
+def idle(config: FitConfig) -> frozenset[str]:
+    """Return the settings that the head or its loss would not look at, whatever their values."""
+    if config.head not in TRAINED:
+        return frozenset({*_OF_TRAINING, *(name for names in _OF_LOSS.values() for name in names)})
+    own = _OF_LOSS[loss_name(config)]
+    others = {n for names in _OF_LOSS.values() for n in names if n not in own}
+    if config.sam_rho is None:
+        others |= set(_OF_SAM)
+    if config.risk_target is None:
+        others.add("risk_penalty")
+    return frozenset(others)
+
+
 def unused(config: FitConfig) -> list[str]:
     """Return the settings away from their defaults that the head or its loss would not look at."""
-    idle: set[str] = set()
-    if config.head not in TRAINED:
-        idle |= {*_OF_TRAINING, *(name for names in _OF_LOSS.values() for name in names)}
-    else:
-        own = _OF_LOSS[loss_name(config)]
-        idle |= {n for names in _OF_LOSS.values() for n in names if n not in own}
-        if config.sam_rho is None:
-            idle |= set(_OF_SAM)
-        if config.risk_target is None:
-            idle.add("risk_penalty")
+    ignored = idle(config)
     return [
         f.name
         for f in fields(FitConfig)
-        if f.name in idle and getattr(config, f.name) != getattr(_DEFAULT, f.name)
+        if f.name in ignored and getattr(config, f.name) != getattr(_DEFAULT, f.name)
     ]
 
 
 def without_unused(config: FitConfig) -> FitConfig:
     """Return settings that differ only where it matters: what is not looked at is the default."""
-    idle = {name for name in unused(config) if name not in {"select_by", "tensorboard", "device"}}
+    reset = set(unused(config)) - {"select_by", "tensorboard", "device"}
     if config.head not in TRAINED:
-        idle.add("seed")
-    return replace(config, **{name: getattr(_DEFAULT, name) for name in idle})
+        reset.add("seed")
+    return replace(config, **{name: getattr(_DEFAULT, name) for name in reset})
 
 
 def require_sensible(config: FitConfig) -> None:
@@ -94,18 +98,21 @@ def require_sensible(config: FitConfig) -> None:
             f"head {config.head} is trained with {known}, not {config.loss}; "
             f"use --head {other} for that."
         )
-    idle = unused(config)
-    if not idle:
+    ignored = unused(config)
+    if not ignored:
         return
+    names, one = ", ".join(ignored), len(ignored) == 1
     if config.head not in TRAINED:
-        why = f"are settings of trained heads; head {config.head} does not use them. Add --head mlp"
-    elif set(idle) <= set(_OF_SAM):
-        why = "are settings of Friendly SAM. Add --sam-rho 0.05"
-    elif idle == ["risk_penalty"]:
+        what = "is a setting" if one else "are settings"
+        why = f"{what} of trained heads; head {config.head} has none. Add --head mlp"
+    elif set(ignored) <= set(_OF_SAM):
+        why = f"{'needs' if one else 'need'} Friendly SAM. Add --sam-rho 0.05"
+    elif ignored == ["risk_penalty"]:
         why = "is the price of a risk above a target. Add --risk-target"
     else:
-        why = f"are no settings of {loss_name(config)}. Take another --loss"
-    raise ConfigError(f"{', '.join(idle)} {why}, or leave them out.")
+        what = "is no setting" if one else "are no settings"
+        why = f"{what} of {loss_name(config)}. Take another --loss"
+    raise ConfigError(f"{names} {why}, or leave {'it' if one else 'them'} out.")
 
 
 def loss_of(config: FitConfig, n_classes: int) -> heads.Loss:

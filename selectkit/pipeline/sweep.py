@@ -86,7 +86,7 @@ def sweep(
         rows = inputs[_source(chosen)]
         run = finished(place, chosen, rows, fitted[best], unfinished, told, start)
         summary = SweepSummary(
-            run, base.select_by, trials, best + 1, estimate, perf_counter() - start
+            run, base.select_by, plan.varied, trials, best + 1, estimate, perf_counter() - start
         )
         _write(summary)
         log_event(place, "sweep", **summary.to_dict())
@@ -169,7 +169,7 @@ def _judged(
     z: Logits,
 ) -> Trial:
     config = plan.configs[i]
-    settings = {name: getattr(config, name) for name in plan.varied}
+    settings = plan.settings(i)
     if isinstance(z, DataError):
         return Trial(i + 1, settings, error=str(z))
     rows = inputs[_source(config)]
@@ -227,15 +227,15 @@ def _write(summary: SweepSummary) -> None:
     writer.writerow([*summary.columns, "error"])
     for trial in summary.sorted_by("criterion"):
         figures = [getattr(trial, name) for name in FIGURES]
-        writer.writerow([trial.number, *trial.settings.values(), *figures, trial.error])
+        settings = [trial.settings.get(name) for name in summary.varied]
+        writer.writerow([trial.number, *settings, *figures, trial.error])
     artifact.write_bytes(run / "sweep.csv", text.getvalue().encode())
     artifact.write_bytes(run / "sweep.html", page(_picture(summary)).encode())
 
 
 def _picture(summary: SweepSummary) -> Picture:
     trials = [t for t in summary.trials if t.criterion is not None]
-    names = summary.trials[0].settings
-    axes = [Axis(name, [t.settings[name] for t in trials]) for name in names]
+    axes = [Axis(name, [_label(t, name) for t in trials]) for name in summary.varied]
     figures = [(summary.select_by, [t.criterion for t in trials])]
     figures += [(n, [getattr(t, n) for t in trials]) for n in ("nll", "augrc", "accuracy")
                 if n != summary.select_by]  # fmt: skip
@@ -250,3 +250,11 @@ def _picture(summary: SweepSummary) -> Picture:
         notes=(*summary.lines()[:1], *summary.warnings),
         table=summary.table(),
     )
+
+
+def _label(trial: Trial, name: str) -> Any:
+    """A value as the picture shows it: "none" for the absence of a setting, None if it is idle."""
+    if name not in trial.settings:
+        return None
+    value = trial.settings[name]
+    return "none" if value is None else value

@@ -28,7 +28,7 @@ import numpy as np
 
 from selectkit.config import FitConfig, build
 from selectkit.errors import ConfigError
-from selectkit.pipeline.recipes import require_sensible, without_unused
+from selectkit.pipeline.recipes import TRAINED, idle, require_sensible, without_unused
 
 FIXED = ("positive", "select_by", "device", "folds", "tensorboard")
 MOST = 10_000
@@ -40,11 +40,17 @@ class Sweep:
 
     Attributes:
         configs: Distinct configurations, in the order of the file.
-        varied: Settings that take several values among them.
+        varied: Settings of the file that take several values among them.
     """
 
     configs: tuple[FitConfig, ...]
     varied: tuple[str, ...]
+
+    def settings(self, i: int) -> dict[str, Any]:
+        """Return the settings that vary and that configuration i looks at."""
+        config = self.configs[i]
+        ignored = _ignored(config)
+        return {name: getattr(config, name) for name in self.varied if name not in ignored}
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,16 @@ def read_sweep(path: Path, base: FitConfig) -> Sweep:
     both = sorted(set(grid) & set(draws[0]))
     if both:
         raise ConfigError(f"{path}: {', '.join(both)} cannot be in [grid] and in [random].")
-    configs = []
-    for chosen in itertools.product(*grid.values()):
-        for draw in draws:
-            configs.append(_config(base, dict(zip(grid, chosen, strict=True)) | draw, path))
-    distinct = tuple(dict.fromkeys(configs))
-    return Sweep(distinct, _varied(distinct))
+    configs = [
+        _config(base, dict(zip(grid, chosen, strict=True)) | draw, path)
+        for chosen in itertools.product(*grid.values())
+        for draw in draws
+    ]
+    named = {*grid, *draws[0]}
+    _require_looked_at(named, configs, path)
+    distinct = tuple(dict.fromkeys(without_unused(config) for config in configs))
+    varied = [f.name for f in fields(FitConfig) if f.name in named and _differs(f.name, distinct)]
+    return Sweep(distinct, tuple(varied))
 
 
 def _grid(table: Any, path: Path) -> dict[str, list[Any]]:
@@ -168,15 +178,26 @@ def _settings(table: Any, name: str, path: Path, also: tuple[str, ...] = ()) -> 
 def _config(base: FitConfig, values: Mapping[str, Any], path: Path) -> FitConfig:
     absent = {f.name for f in fields(FitConfig) if f.default is None}
     given = {k: None if v == "none" and k in absent else v for k, v in values.items()}
-    config = without_unused(build(FitConfig, asdict(base) | given, where=str(path)))
-    if config.head in {"mlp", "three", "abstain"}:
-        require_sensible(config)
+    config = build(FitConfig, asdict(base) | given, where=str(path))
+    if config.head in TRAINED:
+        require_sensible(without_unused(config))
     return config
 
 
-def _varied(configs: tuple[FitConfig, ...]) -> tuple[str, ...]:
-    return tuple(
-        f.name
-        for f in fields(FitConfig)
-        if len({getattr(config, f.name) for config in configs}) > 1
-    )
+def _require_looked_at(named: set[str], configs: list[FitConfig], path: Path) -> None:
+    """Refuse settings that would make no difference anywhere, which is a mistake."""
+    never = sorted(name for name in named if all(name in _ignored(c) for c in configs))
+    if never:
+        kinds = ", ".join(dict.fromkeys(config.head for config in configs))
+        raise ConfigError(
+            f"{path}: no configuration looks at {', '.join(never)} (head: {kinds}). Add --head "
+            "mlp, or what else needs it."
+        )
+
+
+def _ignored(config: FitConfig) -> frozenset[str]:
+    return idle(config) | ({"seed"} if config.head not in TRAINED else set())
+
+
+def _differs(name: str, configs: tuple[FitConfig, ...]) -> bool:
+    return len({getattr(config, name) for config in configs}) > 1

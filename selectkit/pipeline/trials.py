@@ -12,6 +12,7 @@ from selectkit.pipeline.reestimate import Reestimate
 from selectkit.pipeline.sweep_file import read_sweep
 
 FIGURES = ("criterion", "nll", "augrc", "accuracy", "epochs", "won")
+IDLE = "-"
 _HIGHER_FIRST = {"accuracy", "won"}
 
 
@@ -21,7 +22,7 @@ class Trial:
 
     Attributes:
         number: From 1, in the order of the file.
-        settings: The settings that vary.
+        settings: The settings that vary, and that its head looks at.
         criterion: What the choice goes by, lower is better; None when there is no head.
         nll: Mean negative log-likelihood, nats.
         augrc: Of the maximal softmax probability.
@@ -49,6 +50,7 @@ class SweepSummary:
     Attributes:
         fitted: The run of the winner.
         select_by: The criterion.
+        varied: The settings that vary.
         trials: One per configuration, in the order of the file.
         winner: Number of the trial whose head is kept.
         estimate: What the winner is worth on rows it was not chosen by; None for one configuration.
@@ -57,6 +59,7 @@ class SweepSummary:
 
     fitted: FitSummary
     select_by: str
+    varied: tuple[str, ...]
     trials: tuple[Trial, ...]
     winner: int
     estimate: Reestimate | None
@@ -83,14 +86,14 @@ class SweepSummary:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the table, any of which it can be sorted by."""
-        return ("number", *self.trials[0].settings, *FIGURES)
+        return ("number", *self.varied, *FIGURES)
 
     def sorted_by(self, column: str) -> list[Trial]:
         """Return the trials, best first where a column has a better end; failed ones last."""
-        settings = self.trials[0].settings
 
         def key(trial: Trial) -> tuple[bool, Any]:
-            value = trial.settings[column] if column in settings else getattr(trial, column)
+            varies = column in self.varied
+            value = trial.settings.get(column) if varies else getattr(trial, column)
             if value is None:
                 return True, 0
             if isinstance(value, bool | int | float):
@@ -108,13 +111,16 @@ class SweepSummary:
         for trial in self.sorted_by(sort):
             mark = f"{trial.number}{' *' if trial.number == self.winner else ''}"
             figures = [self._figure(trial, name) for name in shown]
-            rows.append([mark, *map(_shown, trial.settings.values()), *figures])
+            settings = [_shown(trial.settings.get(name, IDLE)) for name in self.varied]
+            rows.append([mark, *settings, *figures])
         names = [self.select_by if name == "criterion" else name for name in shown]
-        return ["number", *self.trials[0].settings, *names], rows
+        return ["number", *self.varied, *names], rows
 
     def _figure(self, trial: Trial, name: str) -> str:
         value = getattr(trial, name)
-        if name == "criterion" and value is not None:
+        if value is None:
+            return IDLE
+        if name == "criterion":
             return _signed(self.select_by, value)
         return _shown(value)
 

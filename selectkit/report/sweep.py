@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE, PAPER, ACCENT, WRONG = svg.PALETTE.values()
 MOST_LABELS = 8
+_WIDE = """
+.wide { max-width: none; }
+.wide svg { width: 100%; max-width: none; min-width: 44rem; }
+.note { margin-bottom: 0.8rem; max-width: 48rem; }
+"""
+_MISSING = "-"
+_BEHIND_LABELS = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ def page(picture: Picture) -> str:
     header, rows = picture.table
     body = [
         f"<h1>{text(picture.title)}</h1>",
-        *(f"<p>{text(note)}</p>" for note in picture.notes),
-        f'<figure class="scroll">{parallel(picture)}</figure>',
+        *(f'<p class="note">{text(note)}</p>' for note in picture.notes),
+        f'<div class="scroll"><figure class="wide">{parallel(picture)}</figure></div>',
         f"<figure>{scatter(picture)}</figure>",
         '<div class="scroll"><table><thead><tr>',
         *(f"<th>{text(name)}</th>" for name in header),
@@ -84,7 +91,7 @@ def page(picture: Picture) -> str:
     template = (folder / "template.html").read_text(encoding="utf-8")
     style = (folder / "style.css").read_text(encoding="utf-8")
     return Template(template).substitute(
-        title=text(picture.title), style=style.strip(), body="\n".join(body)
+        title=text(picture.title), style=style.strip() + _WIDE, body="\n".join(body)
     )
 
 
@@ -140,7 +147,7 @@ def scatter(picture: Picture) -> str:
         axes.plot(x, y, "o", color=ACCENT, alpha=0.55, markersize=5, markeredgewidth=0)
         axes.plot(x[picture.winner], y[picture.winner], "o", color=WRONG, markersize=8)
         axes.annotate(f"number {picture.numbers[picture.winner]}",
-                      (x[picture.winner], y[picture.winner]), xytext=(8, 4),
+                      (x[picture.winner], y[picture.winner]), xytext=(8, -13),
                       textcoords="offset points", color=WRONG)  # fmt: skip
         axes.set(xlabel=x_name)
         axes.margins(x=0.18, y=0.12)
@@ -154,30 +161,39 @@ def _draw_axis(axes: "Axes", i: int, axis: Axis) -> npt.NDArray[np.float64]:
     axes.axvline(i, color=LINE, linewidth=1.2, zorder=0)
     for height, label in labels:
         axes.annotate(label, (i, height), xytext=(4, 0), textcoords="offset points",
-                      va="center", fontsize=8.5, color=MUTED)  # fmt: skip
+                      va="center", fontsize=8.5, color=MUTED, zorder=4,
+                      bbox=_BEHIND_LABELS)  # fmt: skip
     return heights
 
 
 def _placed(values: Sequence[Any]) -> tuple[npt.NDArray[np.float64], list[tuple[float, str]]]:
     """Heights in [0, 1]: in proportion, in the logarithm over decades, one step per text."""
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        names = list(dict.fromkeys(sorted(_name(v) for v in values)))
-        place = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
-        shown = names if len(names) <= MOST_LABELS else [names[0], names[-1]]
-        heights = np.array([place[_name(v)] for v in values])
-        return heights, [(place[name], name) for name in shown]
+    missing = np.array([v is None for v in values])
+    known = [v for v in values if v is not None]
+    if not known:
+        return np.zeros(len(values)), [(0.0, _MISSING)]
+    heights, floor = np.zeros(len(values)), 0.15 if missing.any() else 0.0
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
+    placed, labels = _numbers(known) if numbers else _names([str(v) for v in known])
+    heights[~missing] = floor + (1 - floor) * placed
+    shown = [(floor + (1 - floor) * height, label) for height, label in labels]
+    return heights, [*([(0.0, _MISSING)] if missing.any() else []), *shown]
+
+
+def _names(values: list[str]) -> tuple[npt.NDArray[np.float64], list[tuple[float, str]]]:
+    names = sorted(set(values))
+    place = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
+    shown = names if len(names) <= MOST_LABELS else [names[0], names[-1]]
+    return np.array([place[v] for v in values]), [(place[name], name) for name in shown]
+
+
+def _numbers(values: list[float]) -> tuple[npt.NDArray[np.float64], list[tuple[float, str]]]:
     x = np.array(values, dtype=np.float64)
-    spread = x.min() > 0 and x.max() / x.min() >= 20
-    z = np.log(x) if spread else x
-    width = (z.max() - z.min()) or 1.0
-    heights = (z - z.min()) / width
+    z = np.log(x) if x.min() > 0 and x.max() / x.min() >= 20 else x
+    heights = (z - z.min()) / ((z.max() - z.min()) or 1.0)
     distinct = np.unique(x)
-    shown_at = distinct if len(distinct) <= MOST_LABELS else np.array([x.min(), x.max()])
-    return heights, [(float(heights[x == v][0]), f"{v:.3g}") for v in shown_at]
-
-
-def _name(value: Any) -> str:
-    return "none" if value is None else str(value)
+    shown = distinct if len(distinct) <= MOST_LABELS else np.array([x.min(), x.max()])
+    return heights, [(float(heights[x == v][0]), f"{v:.3g}") for v in shown]
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -208,7 +208,7 @@ def test_a_wrong_label_does_not_redraw_the_split(cli: Cli, own_store: Path) -> N
 
 def test_settings_that_would_be_ignored(cli: Cli, store: Path, tmp_path: Path) -> None:
     line = _refused(cli, tmp_path, "fit", store, "--out", tmp_path / "r", "--select-by", "foo")
-    assert "select_by are settings of trained heads; head linear does not use them" in line
+    assert "select_by is a setting of trained heads; head linear has none" in line
 
 
 def test_bad_fractions(cli: Cli, own_store: Path) -> None:

@@ -54,6 +54,16 @@ def test_figures_are_those_of_the_paired_comparison() -> None:
     assert noise.auroc_failure == pytest.approx(metrics.auroc_failure(scores["noise"], wrong))
 
 
+def test_a_score_that_ranks_alike_is_no_further_question() -> None:
+    scores, wrong = _sample()
+    with_alike = ranked(scores, wrong, n_replicates=200, seed=0)
+    del scores["alike"]
+    without = ranked(scores, wrong, n_replicates=200, seed=0)
+    p = {row.score: row.p_holm for row in with_alike}
+    assert p.pop("alike") == 1.0
+    assert p == {row.score: row.p_holm for row in without}
+
+
 def test_without_errors_nothing_can_be_told() -> None:
     scores, wrong = _sample()
     rows = ranked(scores, np.zeros_like(wrong), n_replicates=100, seed=0)

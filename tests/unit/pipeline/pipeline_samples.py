@@ -1,0 +1,62 @@
+"""Stores made of arrays, for tests of what is fitted on them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.cache import FeatureStore, IndexPart
+
+Floats = npt.NDArray[np.float64]
+
+
+def blobs(
+    n: int, d: int = 6, k: int = 2, seed: int = 0, distance: float = 1.5
+) -> tuple[Floats, list[str | None]]:
+    """Rows of K overlapping clouds, and their labels "a", "b", ..."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, k, n)
+    centres = rng.normal(size=(k, d))
+    return distance * centres[y] + rng.normal(size=(n, d)), [chr(97 + c) for c in y]
+
+
+def store_of(
+    path: Path,
+    x: Floats,
+    labels: Sequence[str | None],
+    groups: Sequence[str | None] | None = None,
+    images: Sequence[int] | None = None,
+    rows_per_shard: int = 100,
+) -> FeatureStore:
+    """A store with the view `base` and its feature `cls`; equal numbers in `images` are copies."""
+    n = len(x)
+    store = FeatureStore.create(path, source={}, rows=n, rows_per_shard=rows_per_shard)
+    hashes = [hashlib.sha256(b"%d" % i).hexdigest() for i in (images or range(n))]
+    for shard in range(store.n_shards):
+        rows = store.shard_rows(shard)
+        m = len(rows)
+        part = IndexPart(
+            id=[f"image-{i}" for i in rows],
+            path=[f"{i}.jpg" for i in rows],
+            label=[labels[i] for i in rows],
+            group=[None if groups is None else groups[i] for i in rows],
+            content_hash=[f"sha256:{hashes[i]}" for i in rows],
+            status=["ok"] * m,
+            width=[8] * m,
+            height=[8] * m,
+        )
+        store.write_index(shard, part)
+    add_view(store, "base", x)
+    return store
+
+
+def add_view(store: FeatureStore, view: str, x: Floats, shards: int | None = None) -> None:
+    """Add a view with the feature `cls`, the first shards of it."""
+    fingerprint = {"id": view}
+    store.create_view(view, fingerprint=fingerprint, features={"cls": (x.shape[1], "float32")})
+    for shard in range(store.n_shards if shards is None else shards):
+        rows = store.shard_rows(shard)
+        block = x[rows.start : rows.stop].astype(np.float32)
+        store.write_features(view, shard, {"cls": block})
