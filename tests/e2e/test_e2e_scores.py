@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ import pytest
 
 from selectkit import schemas
 from selectkit.errors import LeakageError
-from selectkit.heads import Recipe, ThreeHead
-from selectkit.heads.training import SelectiveNet
-from selectkit.pipeline import RunDirectory, fit
+from selectkit.heads import ThreeHead
+from selectkit.pipeline import RunDirectory
 from selectkit.pipeline.run import gate_of
 from selectkit.pipeline.scores import calibrated_gate, fitted_on_train, train_rows
 from selectkit.policies import FITTED, NAMES, SCORES
 from selectkit.policies.scores import Gate
-from tests.e2e.conftest import Result
+from tests.e2e.conftest import Result, run_cli
 
 Cli = Callable[..., Result]
 
@@ -27,16 +25,9 @@ Cli = Callable[..., Result]
 @pytest.fixture(scope="module")
 def gated(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose head has a trained gate."""
-
-    def three(config: Any, train: Any, select: Any, *_: Any) -> ThreeHead:
-        recipe = Recipe(hidden=16, epochs=8, batch_size=64, loss=SelectiveNet())
-        held_out = select.x, select.y
-        return ThreeHead.fit(train.x, train.y, select=held_out, n_classes=2, recipe=recipe)
-
     path = tmp_path_factory.mktemp("gated") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["selectkit.pipeline.fit"], "_fit_head", three)
-        fit(store, out=path)
+    done = run_cli("fit", store, "--out", path, "--head", "three", "--hidden", 16, "--epochs", 8)
+    assert done.code == 0, done.err
     return path
 
 
