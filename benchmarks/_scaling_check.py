@@ -1,12 +1,11 @@
 """Model and simulation beside measured runs of the engine."""
 
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from benchmarks._scaling_costs import Calibration
+from benchmarks._scaling_costs import Files
 from benchmarks._scaling_model import Costs, Job, seconds
-from benchmarks._scaling_runs import QUIET, TINY, load_seconds, quiet_run
+from benchmarks._scaling_runs import TINY, Measured, Task
 from benchmarks._scaling_simulation import simulate
 
 IMAGES = 1024
@@ -34,6 +33,12 @@ CASES = {
 TINY_CASE = "images of 16 x 16, 2 decoders, model 2 ms"
 
 
+def tasks(files: Files) -> dict[str, Task]:
+    """Return all runs that are compared, by name."""
+    found: dict[str, Task] = {name: (files.photographs, job, 224) for name, job in CASES.items()}
+    return {**found, TINY_CASE: (files.tiny, Job(IMAGES, 0.002, workers=2), TINY)}
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """One run and what was predicted for it.
@@ -50,38 +55,42 @@ class Comparison:
     simulation: float
     cores: float
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether it says something: programs that fill every gap leave just what the run used."""
-        return self.cores >= QUIET * len(os.sched_getaffinity(0))
+    @classmethod
+    def of(cls, measured: Measured, job: Job, costs: Costs) -> "Comparison":
+        """Predict a run.
+
+        Args:
+            measured: What it took.
+            job: What was done.
+            costs: What an image and a shard cost the host.
+
+        Returns:
+            Both.
+        """
+        job = replace(job, cores=measured.cores)
+        model, (simulated, _, _) = seconds(job, costs), simulate(job, costs)
+        wall = measured.seconds
+        return cls(job.images / wall, wall / model - 1, wall / simulated - 1, measured.cores)
 
 
 def compare(
-    folder: Path, job: Job, costs: Costs, size: int = 224, *, patience: float
-) -> Comparison:
-    """Measure a run and predict it.
+    runs: Mapping[str, Sequence[Measured]], tasks: Mapping[str, Task], costs: Costs, tiny: float
+) -> dict[str, list[Comparison]]:
+    """Compare all runs with what is predicted for them.
 
     Args:
-        folder: The images.
-        job: What to do.
-        costs: Measured at about the same time.
-        size: Pixels of the model's input.
-        patience: Seconds to wait for a quiet machine.
+        runs: By name of the task.
+        tasks: What was run.
+        costs: For photographs.
+        tiny: Processor seconds to load an image of 16 x 16.
 
     Returns:
-        Both.
+        By name of the task; quiet ones only, where there are any.
     """
-    measured = quiet_run(folder, job, size, patience=patience)
-    job = replace(job, cores=measured.cores)
-    costs = costs.in_a_crowd() if measured.cores < 1.7 else costs
-    model, (simulated, _, _) = seconds(job, costs), simulate(job, costs)
-    wall = measured.seconds
-    return Comparison(job.images / wall, wall / model - 1, wall / simulated - 1, measured.cores)
-
-
-def cases(calibration: Calibration) -> dict[str, tuple[Path, Job, Costs, int]]:
-    """Return folder, job, costs and size of all runs, with what was calibrated."""
-    files, costs = calibration.files, calibration.costs()
-    tiny = replace(costs, load=load_seconds(files.tiny, TINY), crowding=1.0)
-    found = {name: (files.photographs, job, costs, 224) for name, job in CASES.items()}
-    return {**found, TINY_CASE: (files.tiny, Job(IMAGES, 0.002, workers=2), tiny, TINY)}
+    small = replace(costs, load=tiny, crowding=1.0)
+    found = {}
+    for name, (_, job, size) in tasks.items():
+        quiet = [measured for measured in runs[name] if measured.is_quiet]
+        fitting = small if size == TINY else costs
+        found[name] = [Comparison.of(m, job, fitting) for m in quiet or runs[name]]
+    return found

@@ -4,19 +4,15 @@ Costs come from single images and from extractions of files of 16 x 16 pixels; t
 compared with the model extract photographs.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks._scaling_model import Costs, Job
-from benchmarks._scaling_runs import (
-    TINY,
-    Measured,
-    crowded_seconds,
-    load_seconds,
-    quiet_run,
-    wait_for_quiet,
-)
+from benchmarks._scaling_runs import TINY, Measured, Task, crowded_seconds, load_seconds
+
+_MANY, _SMALL, _DECODERS = 1024, 512, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,57 +29,84 @@ class Files:
     tiny: Path
     padded: Path
 
+    def tasks(self) -> dict[str, Task]:
+        """Return the runs that `costs` needs, by name."""
+        many = Job(_MANY, forward=0.0, batch=256, rows_per_shard=_MANY)
+        one = replace(many, images=1)
+        small = replace(many, images=_SMALL, rows_per_shard=8, batch=8)
+        waiting = replace(one, images=2 * _DECODERS, workers=_DECODERS, latency=0.5)
+        return {
+            "one": (self.tiny, one, TINY),
+            "many": (self.tiny, many, TINY),
+            "padded": (self.padded, many, TINY),
+            "shards": (self.tiny, small, TINY),
+            "decoders": (self.tiny, waiting, TINY),
+        }
 
-@dataclass(slots=True)
-class Calibration:
-    """Measures `Costs`, none of them in a run that is compared with the model.
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """Processor seconds to load one image.
 
     Attributes:
-        files: What is read.
-        patience: Seconds to wait for a quiet machine, for every run.
-        found: All measurements by name.
+        photograph: Of `Files.photographs`.
+        crowded: The same while every core does it.
+        tiny: Of `Files.tiny`.
+        padded: Of `Files.padded`.
     """
 
-    files: Files
-    patience: float
-    found: dict[str, list[float]] = field(default_factory=dict)
+    photograph: float
+    crowded: float
+    tiny: float
+    padded: float
 
-    def measure(self) -> None:
-        """Measure once more."""
-        images = 1024
-        plain = Job(images, forward=0.0, batch=256, rows_per_shard=images)
-        one = replace(plain, images=1)
-        empty = min((self._run(self.files.tiny, one) for _ in range(3)), key=_wall)
-        many = self._run(self.files.tiny, replace(one, images=18, workers=9, latency=0.5))
-        tiny = self._run(self.files.tiny, plain)
-        padded = self._run(self.files.padded, plain)
-        small = self._run(self.files.tiny, replace(plain, images=512, rows_per_shard=8, batch=8))
-        wait_for_quiet(self.patience)
-        load = load_seconds(self.files.photographs, 224)
-        each = [(r.processor - empty.processor) / (images - 1) for r in (tiny, padded)]
-        shard = max(0.0, (small.processor - empty.processor - 511 * each[0]) / 63)
-        decoder = max(0.0, (many.processor - empty.processor) / 8)
-        costs = Costs(
-            load=load,
-            feed=max(0.0, each[1] - load_seconds(self.files.padded, TINY)),
-            serial=(tiny.parents - empty.parents) / (images - 1),
-            crowding=max(1.0, crowded_seconds(self.files.photographs, 224) / load),
-            shard=shard,
-            commit=(commit := max(shard, (small.seconds - empty.seconds) / 63)),
-            setup=max(0.0, empty.processor - shard - decoder),
-            decoder=decoder,
-            settle=max(0.0, empty.seconds - empty.processor - (commit - shard)),
+    @classmethod
+    def measure(cls, files: Files) -> "Loads":
+        """Measure them; the machine should be quiet."""
+        return cls(
+            load_seconds(files.photographs, 224),
+            crowded_seconds(files.photographs, 224),
+            load_seconds(files.tiny, TINY),
+            load_seconds(files.padded, TINY),
         )
-        for name, value in asdict(costs).items():
-            self.found.setdefault(name, []).append(value)
-
-    def _run(self, folder: Path, job: Job) -> Measured:
-        return quiet_run(folder, job, TINY, patience=self.patience)
-
-    def costs(self) -> Costs:
-        """Return the medians of all measurements."""
-        return Costs(**{name: median(values) for name, values in self.found.items()})
 
 
-def _wall(run: Measured) -> float:
-    return run.seconds
+def costs(runs: Mapping[str, Sequence[Measured]], loads: Sequence[Loads]) -> Costs:
+    """Return what images and shards cost.
+
+    Args:
+        runs: Of the tasks of `Files.tasks`; medians count.
+        loads: Medians count.
+
+    Returns:
+        The costs.
+    """
+
+    def processor(name: str) -> float:
+        return median([measured.processor for measured in runs[name]])
+
+    def seconds(name: str) -> float:
+        return median([measured.seconds for measured in runs[name]])
+
+    load, crowded, padded = (
+        median([getattr(found, name) for found in loads])
+        for name in ("photograph", "crowded", "padded")
+    )
+    one, shards = processor("one"), _SMALL // 8 - 1
+    image = (processor("many") - one) / (_MANY - 1)
+    shard = max(0.0, (processor("shards") - one - (_SMALL - 1) * image) / shards)
+    commit = max(shard, (seconds("shards") - seconds("one")) / shards)
+    decoder = max(0.0, (processor("decoders") - one) / (_DECODERS - 1))
+    parents = (median([measured.parents for measured in runs[name]]) for name in ("many", "one"))
+    many_parents, one_parents = parents
+    return Costs(
+        load=load,
+        feed=max(0.0, (processor("padded") - one) / (_MANY - 1) - padded),
+        serial=(many_parents - one_parents) / (_MANY - 1),
+        crowding=max(1.0, crowded / load),
+        shard=shard,
+        commit=commit,
+        setup=max(0.0, one - shard - decoder),
+        decoder=decoder,
+        settle=max(0.0, seconds("one") - one - (commit - shard)),
+    )

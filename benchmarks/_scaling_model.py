@@ -7,7 +7,7 @@ be measured here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 PAUSE = 0.2
@@ -39,12 +39,6 @@ class Costs:
     setup: float
     decoder: float
     settle: float
-
-    def in_a_crowd(self) -> "Costs":
-        """Return the costs while other programs keep the other cores busy."""
-        names = ("load", "feed", "serial", "shard", "setup", "decoder")
-        slowed = {name: self.crowding * getattr(self, name) for name in names}
-        return replace(self, crowding=1.0, **slowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +96,15 @@ class Measured:
     processor: float
     parents: float
     cores: float
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it says something: programs that fill every gap leave just what the run used."""
+        return self.cores >= QUIET * len(os.sched_getaffinity(0))
+
+
+Task: TypeAlias = tuple[Path, Job, int]
+"""Folder, job, and pixels of the model's input."""
 
 
 def tiny_files(folder: Path, count: int, size: int = 0) -> Path:
@@ -196,27 +207,37 @@ def run(folder: Path, job: Job, size: int = 224) -> Measured:
     return Measured(wall, parents + decoders, parents, cores)
 
 
-def quiet_run(folder: Path, job: Job, size: int = 224, *, patience: float) -> Measured:
-    """Run when others leave the machine alone.
+def collect(
+    tasks: Mapping[str, Task], repetitions: int, patience: float
+) -> dict[str, list[Measured]]:
+    """Make all runs, each when others leave the machine alone.
 
     Args:
-        folder: As for `run`.
-        job: As for `run`.
-        size: As for `run`.
-        patience: Seconds to spend on it, at least one run.
+        tasks: What to run, by name.
+        repetitions: Quiet runs that each task gets.
+        patience: Seconds for all of it; what was not quiet by then counts as it was.
 
     Returns:
-        The first run during which others used at most a fifth of the cores, else the one during
-        which they used least.
+        `repetitions` runs of every task.
     """
-    cores = len(os.sched_getaffinity(0))
-    until, tried = time.monotonic() + patience, list[Measured]()
-    while not tried or time.monotonic() < until:
+    until = time.monotonic() + patience
+    waiting = deque(list(tasks) * repetitions)
+    found: dict[str, list[Measured]] = {name: [] for name in tasks}
+    noisy: dict[str, list[Measured]] = {name: [] for name in tasks}
+    while waiting:
+        name = waiting.popleft()
         wait_for_quiet(until - time.monotonic())
-        tried.append(run(folder, job, size))
-        if tried[-1].cores >= QUIET * cores:
-            break
-    return max(tried, key=lambda measured: measured.cores)
+        is_late = time.monotonic() > until
+        if is_late and noisy[name]:
+            found[name].append(max(noisy[name], key=lambda measured: measured.cores))
+            continue
+        measured = run(*tasks[name])
+        if measured.is_quiet or is_late:
+            found[name].append(measured)
+        else:
+            noisy[name].append(measured)
+            waiting.append(name)
+    return found
 
 
 def wait_for_quiet(patience: float) -> None:

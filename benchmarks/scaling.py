@@ -8,6 +8,7 @@ any number of the machine, the extraction or the prices: `--set cores=32 --set d
 """
 
 import argparse
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,12 +18,12 @@ from typing import TypeVar
 
 from benchmarks._figures import figure, middle
 from benchmarks._photographs import write_photographs
-from benchmarks._scaling_check import IMAGES, Comparison, cases, compare
-from benchmarks._scaling_costs import Calibration, Files
+from benchmarks._scaling_check import IMAGES, Comparison, compare, tasks
+from benchmarks._scaling_costs import Files, Loads, costs
 from benchmarks._scaling_growth import measure as measure_growth
 from benchmarks._scaling_plan import BACKBONES, Extraction, Machine, Prices, plan
 from benchmarks._scaling_results import COSTS, SIZES, Results
-from benchmarks._scaling_runs import load_seconds, sized_files, tiny_files, wait_for_quiet
+from benchmarks._scaling_runs import collect, load_seconds, sized_files, tiny_files, wait_for_quiet
 from benchmarks._scaling_tables import document, tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,7 @@ def measure(only: str | None, repetitions: int, patience: float) -> None:
     Args:
         only: "runs" or "growth"; None = both.
         repetitions: Of the runs.
-        patience: Seconds to wait for a quiet machine, for every run.
+        patience: Seconds to wait for a quiet machine, in all.
     """
     with tempfile.TemporaryDirectory() as name:
         if only != "growth":
@@ -58,16 +59,18 @@ def _runs(folder: Path, repetitions: int, patience: float) -> None:
         tiny=tiny_files(folder / "tiny/images", IMAGES),
         padded=tiny_files(folder / "padded/images", IMAGES, 100_000),
     )
-    wait_for_quiet(patience)
-    _sizes(folder)
-    calibration = Calibration(files, patience)
+    wanted = {**files.tasks(), **tasks(files)}
+    runs, loads = collect(wanted, repetitions, patience), []
     for _ in range(repetitions):
-        calibration.measure()
+        wait_for_quiet(patience / 10)
+        loads.append(Loads.measure(files))
+    _sizes(folder)
+    found = costs(runs, loads)
     for field, (question, unit, factor) in COSTS.items():
-        _report(question, [factor * v for v in calibration.found[field]], unit)
-    for case, (place, job, costs, size) in cases(calibration).items():
-        found = [compare(place, job, costs, size, patience=patience) for _ in range(repetitions)]
-        _report_case(case, [c for c in found if c.is_quiet] or found)
+        figure(question, factor * getattr(found, field), unit, packages=PACKAGES)
+    tiny = statistics.median([load.tiny for load in loads])
+    for case, comparisons in compare(runs, tasks(files), found, tiny).items():
+        _report_case(case, comparisons)
 
 
 def _sizes(folder: Path) -> None:
@@ -110,13 +113,13 @@ def print_plan(images: int, devices: int, settings: Sequence[str]) -> None:
         SystemExit: If there is no such field or the value is no number.
     """
     changed = dict(_setting(text) for text in settings)
-    costs = Results.read(RESULTS).costs()
+    measured = Results.read(RESULTS).costs()
     work, machine = _changed(Extraction(images), changed), _changed(Machine(), changed)
     prices = _changed(Prices(), changed)
     if changed:
         raise SystemExit(f"there is no parameter {next(iter(changed))!r}.")
     for backbone in BACKBONES:
-        p = plan(work, backbone, costs, machine=machine, devices=devices, prices=prices)
+        p = plan(work, backbone, measured, machine=machine, devices=devices, prices=prices)
         what = f"plan, {images:,} images, {devices} devices, {backbone.name}"
         figure(f"{what}: rate per device, limited by {p.limit}", p.images_per_second, "images/s")
         for stage in p.rates:
@@ -150,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=["runs", "growth"])
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--patience", type=float, default=10.0)
+    parser.add_argument("--patience", type=float, default=60.0)
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("--write-docs", action="store_true")
     parser.add_argument("--plan", type=float, metavar="IMAGES")

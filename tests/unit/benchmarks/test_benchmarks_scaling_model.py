@@ -94,13 +94,6 @@ def test_the_time_is_never_below_that_of_the_slowest_stage() -> None:
         assert job.images / seconds(job, BUSY) <= min(limits(job, BUSY).values()) * (1 + 1e-9)
 
 
-def test_a_crowd_slows_what_needs_a_core() -> None:
-    crowded = BUSY.in_a_crowd()
-    assert crowded.load == pytest.approx(1.2 * BUSY.load)
-    assert crowded.crowding == 1
-    assert (crowded.commit, crowded.settle) == (BUSY.commit, BUSY.settle)
-
-
 def test_cores_that_keep_a_device_busy() -> None:
     job = Job(4096, 0.1, batch=100, overlap=True)  # 41 batches a shard: 4096 / 41 in 0.1 s
     assert cores_per_device(job, FREE) == pytest.approx(4096 / 41 / 0.1 * 0.01)
