@@ -63,12 +63,19 @@ def main() -> None:
     except SelectkitError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", 130)
+        _fail(_INTERRUPTED, 130)
+    except SystemExit as ended:  # typer has turned Ctrl-C into an exit without a word
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            _fail(_INTERRUPTED, 130)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or 'input or output'}", 2)
+
+
+_INTERRUPTED = "interrupted; run the same command again to go on"
 
 
 def _fail(message: str, code: int) -> None:

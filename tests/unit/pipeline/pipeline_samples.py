@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.cache import FeatureStore, IndexPart
+from selectkit.cache import FeatureStore, IndexPart, SplitScheme
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,6 +22,17 @@ def blobs(
     return distance * centres[y] + rng.normal(size=(n, d)), [chr(97 + c) for c in y]
 
 
+def content_hash(image: int) -> str:
+    """What stands for the content of an image."""
+    return "sha256:" + hashlib.sha256(b"%d" % image).hexdigest()
+
+
+def rows_in(split: str, n: int) -> list[int]:
+    """Rows of `store_of` without groups that lie in a split."""
+    splits = SplitScheme().assign([content_hash(i) for i in range(n)])
+    return [i for i in range(n) if splits[i] == split]
+
+
 def store_of(
     path: Path,
     x: Floats,
@@ -33,7 +44,7 @@ def store_of(
     """A store with the view `base` and its feature `cls`; equal numbers in `images` are copies."""
     n = len(x)
     store = FeatureStore.create(path, source={}, rows=n, rows_per_shard=rows_per_shard)
-    hashes = [hashlib.sha256(b"%d" % i).hexdigest() for i in (images or range(n))]
+    hashes = [content_hash(i) for i in (images or range(n))]
     for shard in range(store.n_shards):
         rows = store.shard_rows(shard)
         m = len(rows)
@@ -42,7 +53,7 @@ def store_of(
             path=[f"{i}.jpg" for i in rows],
             label=[labels[i] for i in rows],
             group=[None if groups is None else groups[i] for i in rows],
-            content_hash=[f"sha256:{hashes[i]}" for i in rows],
+            content_hash=[hashes[i] for i in rows],
             status=["ok"] * m,
             width=[8] * m,
             height=[8] * m,
