@@ -24,6 +24,7 @@ _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` uploads the working directory
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning per actor
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else the death of a worker is printed on stdout
+    "RAY_worker_niceness": "0",  # else whatever else runs on this machine comes first
 }
 
 

@@ -20,7 +20,7 @@ from selectkit.cache import FeatureStore
 from selectkit.errors import BackboneError, WorkerError
 from selectkit.extract import ExtractionSummary, Progress, extract, open_source
 from tests.unit.extract.extract_tools import StubBackbone, broken_files, content, image_folder
-from tests.unit.extract.ray_tools import SlowBackbone, part, processes
+from tests.unit.extract.ray_tools import SlowBackbone, nicenesses, part, processes
 
 pytest.importorskip("ray")
 
@@ -116,6 +116,7 @@ def test_two_workers_write_the_store_of_one_process(
     summary = extract_on_ray(part(photos, tmp_path / "s"), actors=2, progress=told.append)
     assert content(tmp_path / "s") == whole
     assert len(processes(tmp_path / "s")) == 2
+    assert nicenesses(tmp_path / "s") == {os.nice(0)}
     assert isinstance(summary, ExtractionSummary)
     numbers = (summary.rows, summary.done_now, summary.skipped, summary.elsewhere)
     assert numbers == (790, 790, 0, 0)
@@ -161,6 +162,29 @@ def test_workers_killed_at_five_seeded_instants(
     assert (summary.done_now, summary.elsewhere, summary.interrupted) == (790, 0, False)
     assert FeatureStore.open(tmp_path / "s").verify() == []
     assert content(tmp_path / "s") == whole
+
+
+def test_a_machine_is_lost(ray: Any, tmp_path: Path, photos: Path, whole: dict[str, bytes]) -> None:
+    """A second node, here on the same machine, with room for one worker more."""
+    store, address = tmp_path / "s", ray.get_runtime_context().gcs_address
+    options = ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}"]
+    with subprocess.Popen(
+        [*command, *options], start_new_session=True, stdout=subprocess.DEVNULL
+    ) as node:
+        while sum(n["Alive"] for n in ray.nodes()) < 2:
+            time.sleep(0.1)
+
+        def lose(progress: Progress) -> None:
+            if len(processes(store)) == 3 and node.poll() is None:
+                os.killpg(node.pid, signal.SIGKILL)
+                node.wait()
+
+        work = part(photos, store, backbone=SlowBackbone(delay=0.4))
+        summary = extract_on_ray(work, actors=3, progress=lose)
+    assert node.returncode == -signal.SIGKILL
+    assert (summary.done_now, summary.elsewhere, summary.interrupted) == (790, 0, False)
+    assert content(store) == whole
 
 
 def test_broken_images_are_rows(ray: Any, tmp_path: Path) -> None:

@@ -34,10 +34,15 @@ class SlowBackbone(StubBackbone):
 
 
 def build(
-    source: str, store: Path, log: Path, backbone: StubBackbone, rows_per_shard: int, rescan: bool
+    source: str,
+    store: str | Path,
+    log: Path,
+    backbone: StubBackbone,
+    rows_per_shard: int,
+    rescan: bool,
 ) -> Extraction:
-    """A worker's part; says in `log` that it is there."""
-    (log / str(os.getpid())).touch()
+    """A worker's part; says in `log` that it is there, and how nice it is to other processes."""
+    (log / str(os.getpid())).write_text(str(os.nice(0)))
     settings = Settings(rows_per_shard=rows_per_shard, batch_size=32, rescan=rescan)
     return Extraction(open_source(source), store, backbone, settings)
 
@@ -60,3 +65,8 @@ def part(
 def processes(store: Path) -> set[int]:
     """The numbers of all processes that ever worked on a store."""
     return {int(file.name) for file in store.with_suffix(".log").iterdir()}
+
+
+def nicenesses(store: Path) -> set[int]:
+    """How nice the processes were that ever worked on a store."""
+    return {int(file.read_text()) for file in store.with_suffix(".log").iterdir()}
