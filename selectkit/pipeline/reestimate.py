@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import Bools, Floats, Ints, log_softmax, softmax
-from selectkit.metrics import curve_statistics
-from selectkit.metrics.bootstrap import bootstrap_weights
+from selectkit.metrics import bootstrap_weights, curve_statistics
 
 Float64s: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Ints], Float64s]
