@@ -8,12 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike
+from selectkit.calibrate.beta import Beta
+from selectkit.calibrate.dirichlet import Dirichlet
+from selectkit.calibrate.histogram import Histogram
 from selectkit.calibrate.identity import Identity
+from selectkit.calibrate.isotonic import Isotonic
+from selectkit.calibrate.matrix import MatrixScaling
 from selectkit.calibrate.platt import Platt
 from selectkit.calibrate.temperature import Temperature
+from selectkit.calibrate.vector import VectorScaling
 from selectkit.errors import ArtifactError
 
-AnyCalibrator: TypeAlias = Temperature | Platt | Identity
+AnyCalibrator: TypeAlias = (
+    Temperature
+    | VectorScaling
+    | MatrixScaling
+    | Dirichlet
+    | Platt
+    | Beta
+    | Isotonic
+    | Histogram
+    | Identity
+)
 
 
 class Calibrator(Protocol):
@@ -32,7 +48,13 @@ class Calibrator(Protocol):
 
 CALIBRATORS: Mapping[str, type[AnyCalibrator]] = MappingProxyType({
     "temperature": Temperature,
+    "vector": VectorScaling,
+    "matrix": MatrixScaling,
+    "dirichlet": Dirichlet,
     "platt": Platt,
+    "beta": Beta,
+    "isotonic": Isotonic,
+    "histogram": Histogram,
     "none": Identity,
 })
 """Every calibrator by the name used in settings and artifacts."""

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, finite_matrix, labelled_logits, softmax
+from selectkit.arrays import ArrayLike, softmax
+from selectkit.calibrate.door import usable_logits, usable_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Identity:
         Raises:
             DataError: If a shape, a dtype or a value is wrong.
         """
-        labelled_logits(logits, labels)
+        usable_rows(logits, labels)
         return cls()
 
     def probabilities(self, logits: ArrayLike) -> npt.NDArray[np.float64]:
@@ -45,7 +46,7 @@ class Identity:
         Raises:
             DataError: If the shape is wrong or an entry is not finite.
         """
-        return softmax(finite_matrix(logits, "logits"))
+        return softmax(usable_logits(logits))
 
     def to_dict(self) -> dict[str, Any]:
         """Return method and parameters as JSON values."""

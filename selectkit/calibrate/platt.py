@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, finite_matrix, labelled_logits
+from selectkit.arrays import ArrayLike
+from selectkit.calibrate.door import usable_logits, usable_rows
 from selectkit.errors import CalibrationError, DataError
 
 Float64s = npt.NDArray[np.float64]
@@ -63,7 +64,7 @@ class Platt:
             CalibrationError: If one class is missing, all logit differences are equal, or the
                 best slope is not positive: the logits are no better than chance.
         """
-        z, y = labelled_logits(logits, labels)
+        z, y = usable_rows(logits, labels)
         u = _difference(z)
         n = len(y)
         n_positive = int(y.sum())
@@ -95,7 +96,7 @@ class Platt:
         Raises:
             DataError: If the shape is wrong or an entry is not finite.
         """
-        v = self.slope * _difference(finite_matrix(logits, "logits")) + self.intercept
+        v = self.slope * _difference(usable_logits(logits)) + self.intercept
         return np.stack([_sigmoid(-v), _sigmoid(v)], axis=1)
 
     def to_dict(self) -> dict[str, Any]:

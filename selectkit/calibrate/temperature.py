@@ -22,7 +22,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, finite_matrix, labelled_logits, softmax
+from selectkit.arrays import ArrayLike, softmax
+from selectkit.calibrate.door import usable_logits, usable_rows
 from selectkit.errors import CalibrationError
 
 Float64s = npt.NDArray[np.float64]
@@ -72,7 +73,7 @@ class Temperature:
             CalibrationError: If no finite positive T fits best: the logits are right every time,
                 or no better than chance.
         """
-        z, y = labelled_logits(logits, labels)
+        z, y = usable_rows(logits, labels)
         margins = _margins(z, y)
         _refuse_unidentified(margins)
         start = _root(margins[:, :: ceil(len(y) / _WARM_START_ROWS)], 1.0)
@@ -99,7 +100,7 @@ class Temperature:
         Raises:
             DataError: If the shape is wrong or an entry is not finite.
         """
-        return softmax(finite_matrix(logits, "logits") / self.temperature)
+        return softmax(usable_logits(logits) / self.temperature)
 
     def to_dict(self) -> dict[str, Any]:
         """Return method and parameters as JSON values."""
