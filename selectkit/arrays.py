@@ -76,9 +76,8 @@ def class_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> npt.NDArr
     if y.dtype.kind not in "iub":
         raise DataError(f"labels must be integers in [0, {n_classes}), got dtype {y.dtype}.")
     y = y.astype(np.int64)
-    wrong = np.flatnonzero((y < 0) | (y >= n_classes))
-    if wrong.size:
-        row = int(wrong[0])
+    if y.size and not 0 <= y.min() <= y.max() < n_classes:
+        row = int(np.flatnonzero((y < 0) | (y >= n_classes))[0])
         raise DataError(f"label {y[row]} in row {row} is outside [0, {n_classes}).")
     return y
 
@@ -115,22 +114,43 @@ def labelled_probabilities(
         labels: Shape (N,), integers in [0, K).
 
     Returns:
-        A copy of the probabilities, and the labels.
+        The probabilities, not copied when they are float64 already: not to be changed. The labels.
 
     Raises:
         DataError: If a shape, a dtype, a value or a row sum is wrong.
     """
-    p = finite_matrix(probabilities, "probabilities")
+    p = _as_float64(probabilities, "probabilities", copy=False)
+    if p.ndim != 2 or 0 in p.shape:
+        raise DataError(f"probabilities must have shape (N, M) with N, M >= 1, got {p.shape}.")
     if p.shape[1] < 2:
         raise DataError(f"probabilities must have at least 2 columns (classes), got {p.shape[1]}.")
-    gap = np.abs(p.sum(axis=1) - 1)
-    if p.min() < 0 or p.max() > 1 + 1e-6 or gap.max() > 1e-3:
-        row = int(np.flatnonzero((p < 0).any(1) | (p > 1 + 1e-6).any(1) | (gap > 1e-3))[0])
-        raise DataError(
-            f"probabilities in row {row} are not a distribution: smallest {p[row].min():.6g}, "
-            f"sum {p[row].sum():.6g}. Pass softmax output, not logits."
-        )
+    require_distributions(p, p.max())
     return p, class_labels(labels, *p.shape)
+
+
+def require_distributions(p: npt.NDArray[np.float64], top: float, first_row: int = 0) -> None:
+    """Refuse rows that are no probability distributions.
+
+    Args:
+        p: Shape (N, K).
+        top: The largest entry, which callers know.
+        first_row: Number of the first row, for the message.
+
+    Raises:
+        DataError: If an entry is not finite, below 0 or above 1 + 1e-6, or a row does not sum to
+            one within 1e-3.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = p @ np.ones(p.shape[1])
+    if p.min() >= 0 and top <= 1 + 1e-6 and np.abs(total - 1).max() <= 1e-3:
+        return
+    _refuse_non_finite(p, "probabilities", first_row)
+    wrong = (p < 0).any(1) | (p > 1 + 1e-6).any(1) | (np.abs(total - 1) > 1e-3)
+    row = int(np.flatnonzero(wrong)[0])
+    raise DataError(
+        f"probabilities in row {first_row + row} are not a distribution: smallest "
+        f"{p[row].min():.6g}, sum {p[row].sum():.6g}. Pass softmax output, not logits."
+    )
 
 
 def confidence_and_loss(
@@ -149,13 +169,38 @@ def confidence_and_loss(
     Raises:
         DataError: If a shape or a value is wrong.
     """
-    s = _as_float64(confidence, "confidence")
+    s, ell = shared_confidence_and_loss(confidence, loss)
+    return s.copy(), ell.astype(np.float64)
+
+
+def shared_confidence_and_loss(
+    confidence: ArrayLike, loss: ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | Bools]:
+    """Check confidence and loss where they are, for callers that change neither.
+
+    Args:
+        confidence: As in `confidence_and_loss`.
+        loss: As in `confidence_and_loss`.
+
+    Returns:
+        Both, of shape (N,): not copied when they are float64 already, or the loss boolean.
+
+    Raises:
+        DataError: If a shape or a value is wrong.
+    """
+    s = _as_float64(confidence, "confidence", copy=False)
     if s.ndim != 1 or s.size == 0:
         raise DataError(f"confidence must have shape (N,) with N >= 1, got {s.shape}.")
-    wrong = np.flatnonzero(np.isnan(s) | (s == np.inf))
-    if wrong.size:
-        raise DataError(f"confidence is {s[wrong[0]]} in row {wrong[0]}; it must be a number.")
-    ell = finite_vector(loss, "loss")
+    if not s.min() <= s.max() < np.inf:  # NaN compares as false
+        row = int(np.flatnonzero(np.isnan(s) | (s == np.inf))[0])
+        raise DataError(f"confidence is {s[row]} in row {row}; it must be a number.")
+    ell = np.asarray(loss)
+    if ell.dtype != np.bool_:
+        ell = _as_float64(ell, "loss", copy=False)
+    if ell.ndim != 1 or ell.size == 0:
+        raise DataError(f"loss must have shape (N,) with N >= 1, got {ell.shape}.")
+    if ell.dtype != np.bool_ and not -np.inf < ell.min() <= ell.max() < np.inf:
+        _refuse_non_finite(ell, "loss")
     if ell.shape != s.shape:
         raise DataError(f"confidence has shape {s.shape} but loss has shape {ell.shape}.")
     return s, ell
@@ -175,20 +220,20 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(p / p.sum(axis=-1, keepdims=True))
 
 
-def _as_float64(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
+def _as_float64(values: ArrayLike, name: str, *, copy: bool = True) -> npt.NDArray[np.float64]:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} must be real numbers, got dtype {array.dtype}.")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=copy)
 
 
-def _refuse_non_finite(array: npt.NDArray[np.float64], name: str) -> None:
+def _refuse_non_finite(array: npt.NDArray[np.float64], name: str, first_row: int = 0) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         wrong = np.argwhere(~finite)
         place = tuple(int(i) for i in wrong[0])
         raise DataError(
-            f"{name} is {array[place]} in row {place[0]}"
+            f"{name} is {array[place]} in row {first_row + place[0]}"
             + (f", column {place[1]}" if array.ndim == 2 else "")
             + f" ({len(wrong)} such entries); every entry must be finite."
         )

@@ -1,19 +1,23 @@
-"""Metrics of selective and probabilistic classification, with bootstrap intervals."""
+"""Metrics of selective and probabilistic classification, with intervals."""
 
-from selectkit.metrics.bootstrap import (
-    Interval,
-    Statistics,
-    bootstrap_statistics,
-    bootstrap_weights,
-)
+from selectkit.metrics.analytic import compare_delong, delong
+from selectkit.metrics.balanced import augrc_balanced, aurc_balanced
+from selectkit.metrics.bootstrap import Interval, Statistics, bootstrap_statistics
 from selectkit.metrics.calibration import (
     ReliabilityBins,
-    brier,
+    adaptive_ece,
     classwise_ece,
+    debiased_squared_ece,
     ece,
     mce,
-    nll,
     reliability_bins,
+)
+from selectkit.metrics.comparison import (
+    PairedComparison,
+    compare_many,
+    compare_paired,
+    compare_statistics,
+    holm,
 )
 from selectkit.metrics.curves import (
     RiskCoverageCurve,
@@ -24,8 +28,11 @@ from selectkit.metrics.curves import (
     coverage_at_risk,
     e_augrc,
     e_aurc,
+    optimal_augrc,
+    optimal_aurc,
     risk_at_coverage,
     risk_coverage_curve,
+    working_points,
 )
 from selectkit.metrics.labels import (
     accuracy,
@@ -36,54 +43,83 @@ from selectkit.metrics.labels import (
     mcc,
     miss_rate,
 )
-from selectkit.metrics.null_level import ece_null_level
-from selectkit.metrics.smooth import smooth_ece
+from selectkit.metrics.null_level import NullLevel, calibration_null, ece_null_level
+from selectkit.metrics.probability import probability_statistics
+from selectkit.metrics.rates import cost_losses, label_intervals
+from selectkit.metrics.resample import bootstrap_weights
+from selectkit.metrics.scoring import BrierParts, brier, brier_parts, nll, nll_of_logits
+from selectkit.metrics.smooth import SmoothReliability, smooth_ece, smooth_reliability
 from selectkit.metrics.statistics import (
-    PairedComparison,
     auroc_statistics,
+    balanced_statistics,
     bootstrap,
-    compare_paired,
     curve_statistics,
     label_statistics,
-    probability_statistics,
+    selective_metrics,
 )
+from selectkit.metrics.tables import GroupRow, group_table
 
 __all__ = [
+    "BrierParts",
+    "GroupRow",
     "Interval",
+    "NullLevel",
     "PairedComparison",
     "ReliabilityBins",
     "RiskCoverageCurve",
+    "SmoothReliability",
     "Statistics",
     "WorkingPoint",
     "accuracy",
+    "adaptive_ece",
     "augrc",
+    "augrc_balanced",
     "aurc",
+    "aurc_balanced",
     "auroc",
     "auroc_failure",
     "auroc_statistics",
     "balanced_accuracy",
+    "balanced_statistics",
     "bootstrap",
     "bootstrap_statistics",
     "bootstrap_weights",
     "brier",
+    "brier_parts",
+    "calibration_null",
     "classwise_ece",
+    "compare_delong",
+    "compare_many",
     "compare_paired",
+    "compare_statistics",
+    "cost_losses",
     "coverage_at_risk",
     "curve_statistics",
+    "debiased_squared_ece",
+    "delong",
     "e_augrc",
     "e_aurc",
     "ece",
     "ece_null_level",
     "fnr",
     "fpr",
+    "group_table",
+    "holm",
+    "label_intervals",
     "label_statistics",
     "mcc",
     "mce",
     "miss_rate",
     "nll",
+    "nll_of_logits",
+    "optimal_augrc",
+    "optimal_aurc",
     "probability_statistics",
     "reliability_bins",
     "risk_at_coverage",
     "risk_coverage_curve",
+    "selective_metrics",
     "smooth_ece",
+    "smooth_reliability",
+    "working_points",
 ]

@@ -1,4 +1,4 @@
-"""Probabilistic metrics: calibration errors over bins, negative log-likelihood, Brier score.
+"""Calibration errors over bins.
 
 Bins are right-closed, (k/M, (k+1)/M], and 0 belongs to the first. The expected calibration error
 is biased upwards: even perfect probabilities show one of the size of `ece_null_level`, so the two
@@ -8,16 +8,15 @@ https://arxiv.org/abs/1910.12656 (class-wise ECE).
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Ints, labelled_probabilities
-from selectkit.errors import DataError
+from selectkit.arrays import ArrayLike, labelled_probabilities
+from selectkit.metrics.bins import Scheme, bin_index
+from selectkit.metrics.top_label import top_label
 
 Float64s = npt.NDArray[np.float64]
-Scheme = Literal["width", "mass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def reliability_bins(
     Raises:
         DataError: If an array is malformed or a setting makes no sense.
     """
-    confidence, right = _top_label(*labelled_probabilities(probabilities, labels))
+    confidence, right = top_label(probabilities, labels)
     index = bin_index(confidence, n_bins, scheme)
     count = np.bincount(index, minlength=n_bins)
     used = np.flatnonzero(count)
@@ -104,8 +103,8 @@ def ece(
         >>> round(ece(p, np.array([0, 0, 0, 1])), 6)
         0.05
     """
-    confidence, right = _top_label(*labelled_probabilities(probabilities, labels))
-    return _binned_gap(confidence, right, n_bins, scheme)
+    confidence, right = top_label(probabilities, labels)
+    return binned_gap(confidence, right, n_bins, scheme)
 
 
 def mce(
@@ -128,112 +127,93 @@ def mce(
     return reliability_bins(probabilities, labels, n_bins, scheme).mce
 
 
-def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> float:
+def classwise_ece(
+    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15, scheme: Scheme = "width"
+) -> float:
     """Return the class-wise calibration error: the mean over classes of the binary ECE.
 
     Args:
         probabilities: Shape (N, K), rows sum to one.
         labels: Shape (N,), integers in [0, K).
-        n_bins: Number of bins of equal width, >= 1.
+        n_bins: Number of bins, >= 1.
+        scheme: "width" or "mass", see `reliability_bins`.
 
     Returns:
         The mean over all K classes of the ECE of p_k against "the label is k".
 
     Raises:
-        DataError: If an array is malformed or n_bins < 1.
+        DataError: If an array is malformed or a setting makes no sense.
     """
     p, y = labelled_probabilities(probabilities, labels)
     columns = np.ascontiguousarray(p.T)
-    errors = [_binned_gap(column, y == k, n_bins, "width") for k, column in enumerate(columns)]
+    errors = [binned_gap(column, y == k, n_bins, scheme) for k, column in enumerate(columns)]
     return float(np.mean(errors))
 
 
-def nll(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Return the mean negative log-likelihood in nats.
+def adaptive_ece(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> float:
+    """Return the adaptive calibration error: class-wise, with bins of equal mass, bins equal.
 
-    Args:
-        probabilities: Shape (N, K), rows sum to one. The probability of the label is clipped
-            below at 1e-12, so one impossible label costs 27.6 nats instead of infinity.
-        labels: Shape (N,), integers in [0, K).
-
-    Returns:
-        The mean of -log p_label.
-
-    Raises:
-        DataError: If an array is malformed.
-    """
-    return float(log_losses(*labelled_probabilities(probabilities, labels)).mean())
-
-
-def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Return the multi-class Brier score, the sum form in [0, 2].
+    Source: Nixon et al. (2019), "Measuring calibration in deep learning",
+    https://arxiv.org/abs/1904.01685. Samples of equal p_k stay together, and bins that this
+    leaves empty do not count. The "AdaECE" of other papers is `ece(..., scheme="mass")`.
 
     Args:
         probabilities: Shape (N, K), rows sum to one.
         labels: Shape (N,), integers in [0, K).
+        n_bins: Largest number of bins per class, >= 1.
 
     Returns:
-        The mean over samples of sum_k (p_k - [label = k])^2. For two classes this is twice the
-        binary form (p_1 - y)^2.
+        The mean over classes of the mean over bins of |frequency of the class - mean p_k|.
 
     Raises:
-        DataError: If an array is malformed.
+        DataError: If an array is malformed or n_bins < 1.
     """
-    return float(brier_losses(*labelled_probabilities(probabilities, labels)).mean())
+    p, y = labelled_probabilities(probabilities, labels)
+    errors = []
+    for k, column in enumerate(np.ascontiguousarray(p.T)):
+        index = bin_index(column, n_bins, "mass")
+        count = np.bincount(index)
+        gaps = np.abs(np.bincount(index, column - (y == k)))[count > 0] / count[count > 0]
+        errors.append(gaps.mean())
+    return float(np.mean(errors))
 
 
-def log_losses(p: Float64s, y: Ints) -> Float64s:
-    """Return -log p_label per sample, clipped at 1e-12; p (N, K) and y (N,) are checked."""
-    return np.asarray(-np.log(np.maximum(p[np.arange(len(p)), y], 1e-12)))
+def debiased_squared_ece(
+    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15, scheme: Scheme = "mass"
+) -> float:
+    """Return the debiased squared calibration error of the top label.
 
+    From each squared gap the variance that chance alone puts there is subtracted, so perfect
+    probabilities score 0 on average, and about half of the time less.
 
-def brier_losses(p: Float64s, y: Ints) -> Float64s:
-    """Return the Brier loss per sample; p (N, K) and y (N,) are checked."""
-    return np.asarray(np.einsum("nk,nk->n", p, p) - 2 * p[np.arange(len(p)), y] + 1)
-
-
-def bin_index(confidence: Float64s, n_bins: int, scheme: Scheme) -> npt.NDArray[np.int64]:
-    """Return the bin of each confidence.
+    Source: Kumar, Liang and Ma (2019), "Verified uncertainty calibration",
+    https://arxiv.org/abs/1909.10155.
 
     Args:
-        confidence: Shape (N,), in [0, 1].
-        n_bins: M >= 1.
+        probabilities: Shape (N, K), rows sum to one.
+        labels: Shape (N,), integers in [0, K).
+        n_bins: Number of bins, >= 1.
         scheme: "width" or "mass", see `reliability_bins`.
 
     Returns:
-        Shape (N,), in [0, M).
+        Sum over bins of at least two samples of their share times
+        (accuracy - confidence)^2 - accuracy (1 - accuracy) / (count - 1); NaN when there is none.
 
     Raises:
-        DataError: If n_bins < 1 or the scheme is unknown.
+        DataError: If an array is malformed or a setting makes no sense.
     """
-    if n_bins < 1:
-        raise DataError(f"n_bins must be at least 1, got {n_bins}.")
-    if scheme == "width":
-        return _width_index(confidence, n_bins)
-    if scheme != "mass":
-        raise DataError(f'scheme must be "width" or "mass", got {scheme!r}.')
-    _, member, counts = np.unique(confidence, return_inverse=True, return_counts=True)
-    first_rank = np.cumsum(counts) - counts
-    edges = np.cumsum([len(part) for part in np.array_split(confidence, n_bins)])
-    return np.searchsorted(edges, first_rank, side="right")[member]
+    bins = reliability_bins(probabilities, labels, n_bins, scheme)
+    usable = bins.count >= 2
+    if not usable.any():
+        return float("nan")
+    n, accuracy = bins.count[usable], bins.accuracy[usable]
+    gaps = (accuracy - bins.confidence[usable]) ** 2
+    return float((n * (gaps - accuracy * (1 - accuracy) / (n - 1))).sum() / bins.count.sum())
 
 
-def _width_index(confidence: Float64s, n_bins: int) -> npt.NDArray[np.int64]:
-    """Multiply to guess, then compare with the edges k / M: products round, edges decide."""
-    edges = np.arange(n_bins + 1) / n_bins
-    index = np.clip(np.ceil(confidence * n_bins), 1, n_bins).astype(np.int64) - 1
-    index -= (confidence <= edges[index]) & (index > 0)
-    index += (confidence > edges[index + 1]) & (index < n_bins - 1)
-    return index
-
-
-def _top_label(p: Float64s, y: Ints) -> tuple[Float64s, npt.NDArray[np.bool_]]:
-    guess = p.argmax(axis=1)
-    return p[np.arange(len(p)), guess], guess == y
-
-
-def _binned_gap(
+def binned_gap(
     confidence: Float64s, right: npt.NDArray[np.bool_], n_bins: int, scheme: Scheme
 ) -> float:
+    """Return the mean absolute gap over bins of confidences (N,) and outcomes (N,)."""
     index = bin_index(confidence, n_bins, scheme)
     return float(np.abs(np.bincount(index, confidence - right)).sum() / len(index))

@@ -10,15 +10,17 @@ A confidence of -inf means "always defer": such samples count in the areas as th
 accepted, and never belong to a working point.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, confidence_and_loss
+from selectkit.arrays import ArrayLike, finite_vector
 from selectkit.errors import DataError
 from selectkit.metrics import steps as st
+from selectkit.metrics.ranked import Losses, Ranked, checked, require_errors, unranked_steps
 
 Estimator = Literal["trapezoid", "mean"]
 
@@ -70,9 +72,10 @@ def risk_coverage_curve(confidence: ArrayLike, loss: ArrayLike) -> RiskCoverageC
     Raises:
         DataError: If an array is malformed or a confidence is NaN.
     """
-    steps, values = st.steps_once(*confidence_and_loss(confidence, loss))
-    n = int(steps.total)
-    return RiskCoverageCurve(steps.accepted / n, steps.risk(), steps.lost / n, values)
+    ranked = Ranked.of(*checked(confidence, loss))
+    steps = ranked.steps()
+    n = steps.total
+    return RiskCoverageCurve(steps.accepted / n, steps.risk, steps.lost / n, ranked.values)
 
 
 def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
@@ -95,7 +98,7 @@ def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
         >>> round(augrc([0.9, 0.8, 0.7, 0.6, 0.5], [0, 0, 1, 0, 1]), 6)
         0.12
     """
-    return st.area_generalized_once(*confidence_and_loss(confidence, loss))
+    return float(st.area_generalized(unranked_steps(*checked(confidence, loss))))
 
 
 def aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
@@ -119,35 +122,67 @@ def aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezo
         >>> round(aurc([0.9, 0.8, 0.7, 0.6, 0.5], [0, 0, 1, 0, 1]), 7)
         0.1566667
     """
-    steps, _ = st.steps_once(*confidence_and_loss(confidence, loss))
-    return float(_area(steps, estimator))
+    return float(_area(unranked_steps(*checked(confidence, loss)), estimator))
+
+
+def optimal_augrc(loss: ArrayLike) -> float:
+    """Return the AUGRC of a perfect ranking of these losses: the least one without ties.
+
+    Args:
+        loss: Shape (N,), finite; e^2 / 2 for 0/1 losses with error rate e, in finite samples too.
+
+    Returns:
+        The area.
+
+    Raises:
+        DataError: If the losses are malformed.
+    """
+    ell = finite_vector(loss, "loss")
+    return _optimal_augrc(checked(-ell, ell)[1])
+
+
+def optimal_aurc(loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
+    """Return the AURC of a perfect ranking of these losses, without ties, for N samples.
+
+    Some code takes the population limit e + (1 - e) ln(1 - e) instead, which is 9 % off at
+    N = 100.
+
+    Args:
+        loss: Shape (N,), finite.
+        estimator: As in `aurc`.
+
+    Returns:
+        The area.
+
+    Raises:
+        DataError: If the losses are malformed or the estimator is unknown.
+    """
+    ell = finite_vector(loss, "loss")
+    return _optimal_aurc(checked(-ell, ell)[1], estimator)
 
 
 def e_augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
-    """Return the excess AUGRC: AUGRC minus e^2 / 2, the area of a perfect ranking.
+    """Return the excess AUGRC: AUGRC minus `optimal_augrc`, e^2 / 2 for 0/1 losses.
 
     Args:
         confidence: Shape (N,), higher = accept first.
-        loss: Shape (N,), 0 or 1.
+        loss: Shape (N,).
 
     Returns:
-        The excess, never negative beyond rounding.
+        The excess; 0/1 losses never give a negative one beyond rounding.
 
     Raises:
-        DataError: If an array is malformed, a confidence is NaN or a loss is neither 0 nor 1.
+        DataError: If an array is malformed or a confidence is NaN.
     """
-    s, ell = confidence_and_loss(confidence, loss)
-    st.require_binary(ell, "e_augrc")
-    return float(st.area_generalized_once(s, ell) - ell.mean() ** 2 / 2)
+    s, ell = checked(confidence, loss)
+    return float(st.area_generalized(unranked_steps(s, ell)) - _optimal_augrc(ell))
 
 
 def e_aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
-    """Return the excess AURC: AURC minus that of the best ranking of the same N losses.
+    """Return the excess AURC: AURC minus `optimal_aurc` of the same N losses and estimator.
 
-    The optimum is the finite-sample one, for the same estimator and without ties, so a perfect
-    ranking scores exactly 0. Some code subtracts the population limit e + (1 - e) ln(1 - e)
-    instead, which is off by 9 % at N = 100. Under large ties the trapezoid can undercut every
-    ranking without ties, and the excess is then slightly negative.
+    A perfect ranking scores exactly 0. Under large ties the trapezoid can undercut every ranking
+    without ties, and the excess is then slightly negative.
 
     Args:
         confidence: Shape (N,), higher = accept first.
@@ -160,11 +195,8 @@ def e_aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trape
     Raises:
         DataError: If an array is malformed, a confidence is NaN or the estimator is unknown.
     """
-    s, ell = confidence_and_loss(confidence, loss)
-    steps, _ = st.steps_once(s, ell)
-    best, _ = st.steps_once(-ell, ell)
-    area = _area(steps, estimator)
-    return float(area - st.area_best(best, trapezoid=estimator == "trapezoid"))
+    s, ell = checked(confidence, loss)
+    return float(_area(unranked_steps(s, ell), estimator)) - _optimal_aurc(ell, estimator)
 
 
 def auroc_failure(confidence: ArrayLike, loss: ArrayLike) -> float:
@@ -181,9 +213,9 @@ def auroc_failure(confidence: ArrayLike, loss: ArrayLike) -> float:
     Raises:
         DataError: If an array is malformed, a confidence is NaN or a loss is neither 0 nor 1.
     """
-    s, ell = confidence_and_loss(confidence, loss)
-    st.require_binary(ell, "auroc_failure")
-    return float(st.failure_auroc(st.steps_once(s, ell)[0]))
+    s, ell = checked(confidence, loss)
+    require_errors(ell, "auroc_failure")
+    return float(st.failure_auroc(unranked_steps(s, ell)))
 
 
 def risk_at_coverage(confidence: ArrayLike, loss: ArrayLike, coverage: float) -> WorkingPoint:
@@ -201,9 +233,7 @@ def risk_at_coverage(confidence: ArrayLike, loss: ArrayLike, coverage: float) ->
     Raises:
         DataError: If an array is malformed, a confidence is NaN or coverage is outside (0, 1].
     """
-    check_coverage(coverage)
-    steps, values = st.steps_once(*confidence_and_loss(confidence, loss))
-    return _point(steps, values, int(st.reach_coverage(steps, coverage)))
+    return working_points(confidence, loss, coverages=[coverage])[0]
 
 
 def coverage_at_risk(confidence: ArrayLike, loss: ArrayLike, risk: float) -> WorkingPoint:
@@ -222,9 +252,40 @@ def coverage_at_risk(confidence: ArrayLike, loss: ArrayLike, risk: float) -> Wor
     Raises:
         DataError: If an array is malformed, a confidence is NaN or risk is negative or NaN.
     """
-    check_risk(risk)
-    steps, values = st.steps_once(*confidence_and_loss(confidence, loss))
-    return _point(steps, values, int(st.keep_risk(steps, risk)))
+    return working_points(confidence, loss, risks=[risk])[0]
+
+
+def working_points(
+    confidence: ArrayLike,
+    loss: ArrayLike,
+    *,
+    coverages: Sequence[float] = (),
+    risks: Sequence[float] = (),
+) -> list[WorkingPoint]:
+    """Return many working points for one sort of the confidences.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+        coverages: As in `risk_at_coverage`.
+        risks: As in `coverage_at_risk`.
+
+    Returns:
+        A point per coverage, then a point per risk.
+
+    Raises:
+        DataError: If an array is malformed, a confidence is NaN, or a coverage or a risk makes no
+            sense.
+    """
+    for coverage in coverages:
+        check_coverage(coverage)
+    for risk in risks:
+        check_risk(risk)
+    ranked = Ranked.of(*checked(confidence, loss))
+    steps = ranked.steps()
+    indices = [st.reach_coverage(steps, coverage) for coverage in coverages]
+    indices += [st.keep_risk(steps, risk) for risk in risks]
+    return [_point(steps, ranked.values, int(index)) for index in indices]
 
 
 def check_coverage(coverage: float) -> None:
@@ -259,6 +320,23 @@ def _area(steps: st.Steps, estimator: Estimator) -> npt.NDArray[np.float64]:
     if estimator == "mean":
         return st.area_mean(steps)
     raise DataError(f'estimator must be "trapezoid" or "mean", got {estimator!r}.')
+
+
+def _optimal_augrc(ell: Losses) -> float:
+    if ell.dtype == np.bool_:
+        return float(np.mean(ell) ** 2 / 2)
+    return float(st.area_generalized(Ranked.of(-ell.astype(np.float64), ell).steps()))
+
+
+def _optimal_aurc(ell: Losses, estimator: Estimator) -> float:
+    if estimator not in {"trapezoid", "mean"}:
+        raise DataError(f'estimator must be "trapezoid" or "mean", got {estimator!r}.')
+    trapezoid = estimator == "trapezoid"
+    if ell.dtype == np.bool_:
+        n = np.array([float(len(ell))])
+        steps = st.Steps(n, np.array([float(np.count_nonzero(ell))]), 1)
+        return float(st.best_area_of_errors(steps, trapezoid=trapezoid))
+    return float(st.best_area(Ranked.of(-ell.astype(np.float64), ell).steps(), trapezoid=trapezoid))
 
 
 def _point(steps: st.Steps, values: npt.NDArray[np.float64], index: int) -> WorkingPoint:

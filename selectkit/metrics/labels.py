@@ -89,7 +89,8 @@ class Outcomes:
         """Return how often each outcome occurs: (C,), or (B, C) for weights of shape (B, N)."""
         if weights is None:
             return np.diff(self.starts, append=len(self.order))
-        return np.add.reduceat(np.take(weights, self.order, axis=-1), self.starts, axis=-1)
+        each = np.take(weights, self.order, axis=-1).astype(np.int64)
+        return np.asarray(np.add.reduceat(each, self.starts, axis=-1))
 
 
 def _ratio(part: Ints, whole: Ints) -> Float64s:

@@ -6,12 +6,15 @@ distribution of S, got from its characteristic function; larger ones by the Edge
 with the lattice correction, whose error is below 1e-4 of the value there.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, finite_vector
+from selectkit.arrays import ArrayLike, finite_vector, labelled_probabilities
 from selectkit.errors import DataError
-from selectkit.metrics.calibration import Scheme, bin_index
+from selectkit.metrics.bins import Scheme, bin_index
 
 Float64s = npt.NDArray[np.float64]
 
@@ -43,6 +46,65 @@ def ece_null_level(confidence: ArrayLike, n_bins: int = 15, scheme: Scheme = "wi
     c = np.minimum(c, 1.0)
     index = bin_index(c, n_bins, scheme)
     return float(sum(_mean_deviation(c[index == b]) for b in np.unique(index)) / len(c))
+
+
+@dataclass(frozen=True, slots=True)
+class NullLevel:
+    """What a calibration metric shows when the probabilities are perfect.
+
+    Attributes:
+        mean: Its mean.
+        high: Its 95 % quantile: what lies below is no evidence of miscalibration at that level.
+        p_value: Fraction of perfect replicates, plus one in both counts, at least as large as the
+            metric on the labels given.
+    """
+
+    mean: float
+    high: float
+    p_value: float
+
+
+def calibration_null(
+    metric: Callable[[ArrayLike, ArrayLike], float],
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_draws: int = 200,
+    rng: np.random.Generator,
+) -> NullLevel:
+    """Return the null level of any calibration metric, by drawing labels from the probabilities.
+
+    Source: Broecker and Smith (2007), "Increasing the reliability of reliability diagrams"
+    (consistency resampling).
+
+    Args:
+        metric: `ece`, `mce`, `smooth_ece`, `adaptive_ece` or any function like them.
+        probabilities: Shape (N, K), rows sum to one.
+        labels: Shape (N,), integers in [0, K): the real ones, for the p-value.
+        n_draws: Replicates.
+        rng: Source of randomness.
+
+    Returns:
+        Mean, 95 % quantile and p-value.
+
+    Raises:
+        DataError: If an array is malformed or n_draws < 1.
+    """
+    p, y = labelled_probabilities(probabilities, labels)
+    if n_draws < 1:
+        raise DataError(f"n_draws must be at least 1, got {n_draws}.")
+    upper = np.cumsum(p, axis=1)
+    draws = np.array([metric(p, _drawn(upper, rng)) for _ in range(n_draws)])
+    exceed = np.count_nonzero(draws >= metric(p, y))
+    return NullLevel(
+        float(draws.mean()), float(np.quantile(draws, 0.95)), (exceed + 1) / (n_draws + 1)
+    )
+
+
+def _drawn(upper: Float64s, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """A label per row, with the chances whose cumulative sums are given."""
+    place = rng.random((len(upper), 1)) * upper[:, -1:]
+    return np.asarray((upper[:, :-1] <= place).sum(axis=1))
 
 
 def _mean_deviation(c: Float64s) -> float:

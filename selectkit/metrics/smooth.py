@@ -1,4 +1,4 @@
-"""Smooth calibration error: no bins, and its own choice of bandwidth.
+"""Smooth calibration error and reliability curve: no bins, and their own choice of bandwidth.
 
 Source: Blasiok and Nakkiran (2024), "Smooth ECE: principled reliability diagrams via kernel
 smoothing", https://arxiv.org/abs/2309.12236. The residuals (confidence - right) are smoothed
@@ -7,14 +7,37 @@ smooth ECE is the sigma at which smECE_sigma = sigma. A reflected Gaussian multi
 cosine coefficient by exp(-(pi k sigma)^2 / 2), so one cosine transform serves all bandwidths.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, labelled_probabilities
+from selectkit.arrays import ArrayLike, Bools
+from selectkit.metrics.top_label import top_label
 
 Float64s = npt.NDArray[np.float64]
+Spectrum = npt.NDArray[np.complex128]
 
 _CELLS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothReliability:
+    """A reliability diagram without bins; arrays have shape (M,), from low to high confidence.
+
+    Attributes:
+        ece: The smooth calibration error, which is also the bandwidth of the curve.
+        confidence: Where the curve is evaluated: evenly from the lowest to the highest confidence.
+        accuracy: Fraction right around that confidence.
+        density: Density of samples there; it integrates to one over [0, 1].
+        deviation: Standard deviation of `accuracy` by chance, as of independent samples.
+    """
+
+    ece: float
+    confidence: Float64s
+    accuracy: Float64s
+    density: Float64s
+    deviation: Float64s
 
 
 def smooth_ece(probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -31,34 +54,84 @@ def smooth_ece(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         DataError: If an array is malformed.
     """
-    p, y = labelled_probabilities(probabilities, labels)
-    guess = p.argmax(axis=1)
-    confidence = np.minimum(p[np.arange(len(p)), guess], 1.0)
-    coefficients = _cosine_coefficients(confidence, confidence - (guess == y))
+    confidence, right = top_label(probabilities, labels)
+    return _fixed_point(_Cells.of(confidence), confidence, right)
+
+
+def smooth_reliability(
+    probabilities: ArrayLike, labels: ArrayLike, n_points: int = 200
+) -> SmoothReliability:
+    """Return the smooth calibration error with the reliability curve that it measures.
+
+    The curve is the kernel regression of "right" on confidence with the bandwidth of the error,
+    but at least 1/256 so that perfect calibration does not show every sample.
+
+    Args:
+        probabilities: Shape (N, K), rows sum to one.
+        labels: Shape (N,), integers in [0, K).
+        n_points: Points of the curve, >= 1.
+
+    Returns:
+        Error and curve.
+
+    Raises:
+        DataError: If an array is malformed.
+    """
+    confidence, right = top_label(probabilities, labels)
+    cells = _Cells.of(confidence)
+    ece = _fixed_point(cells, confidence, right)
+    sigma = max(ece, 1 / 256)
+    low, high = float(confidence.min()), min(float(confidence.max()), 1.0)
+    mesh = np.linspace(low, high, n_points)
+    cell = np.clip((mesh * _CELLS).astype(np.int64), 0, _CELLS - 1)
+    weight = _smoothed(cells.spectrum(np.ones(len(right))), sigma)[cell]
+    hits = _smoothed(cells.spectrum(right.astype(np.float64)), sigma)[cell]
+    accuracy = np.clip(hits / np.maximum(weight, 1e-300), 0, 1)
+    density = weight * _CELLS
+    # The squared kernel is one of width sigma / sqrt(2), times 1 / (2 sigma sqrt(pi)).
+    squared = _smoothed(cells.spectrum(np.ones(len(right))), sigma / np.sqrt(2))[cell] * _CELLS
+    variance = accuracy * (1 - accuracy) * squared / (2 * sigma * np.sqrt(np.pi) * len(right))
+    deviation = np.sqrt(np.maximum(variance, 0)) / np.maximum(density, 1e-300)
+    return SmoothReliability(ece, mesh, accuracy, density, deviation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Where each confidence lies on the mesh: between two cells, with the share of the upper."""
+
+    lower: npt.NDArray[np.int64]
+    upper: npt.NDArray[np.int64]
+    share: Float64s
+
+    @classmethod
+    def of(cls, confidence: Float64s) -> "_Cells":
+        place = np.minimum(confidence, 1.0) * _CELLS - 0.5
+        left = np.floor(place).astype(np.int64)
+        share = place - left
+        return cls(np.maximum(left, 0), np.minimum(left + 1, _CELLS - 1), share)
+
+    def spectrum(self, values: Float64s) -> Spectrum:
+        """Mean of values at cell centres, mirrored to period 2, transformed."""
+        upper = values * self.share
+        sums = np.bincount(self.lower, values - upper, minlength=_CELLS)
+        sums += np.bincount(self.upper, upper, minlength=_CELLS)
+        return np.asarray(np.fft.rfft(np.concatenate([sums, sums[::-1]])) / len(values))
+
+
+def _fixed_point(cells: _Cells, confidence: Float64s, right: Bools) -> float:
+    spectrum = cells.spectrum(np.minimum(confidence, 1.0) - right)
     low, high = 0.0, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2
-        if _smoothed_gap(coefficients, middle) > middle:
+        if np.abs(_smoothed(spectrum, middle)).sum() > middle:
             low = middle
         else:
             high = middle
     return high
 
 
-def _cosine_coefficients(confidence: Float64s, residual: Float64s) -> npt.NDArray[np.complex128]:
-    """Residual density at cell centres, mirrored to period 2, transformed."""
-    place = confidence * _CELLS - 0.5
-    left = np.floor(place).astype(np.int64)
-    share = place - left
-    sums = np.zeros(_CELLS)
-    for cell, part in ((left, 1 - share), (left + 1, share)):
-        inside = np.clip(cell, 0, _CELLS - 1)
-        sums += np.bincount(inside, residual * part, minlength=_CELLS)
-    return np.asarray(np.fft.rfft(np.concatenate([sums, sums[::-1]])) / len(confidence))
-
-
-def _smoothed_gap(coefficients: npt.NDArray[np.complex128], sigma: float) -> float:
-    """Sum over cells of the absolute smoothed residual."""
-    k = np.arange(len(coefficients))
-    smooth = np.fft.irfft(coefficients * np.exp(-0.5 * (np.pi * k * sigma) ** 2), 2 * _CELLS)
-    return float(np.abs(smooth[:_CELLS]).sum())
+def _smoothed(spectrum: Spectrum, sigma: float) -> Float64s:
+    """Cells after smoothing with a reflected Gaussian of width sigma, shape (_CELLS,)."""
+    k = np.arange(len(spectrum))
+    smooth = np.fft.irfft(spectrum * np.exp(-0.5 * (np.pi * k * sigma) ** 2), 2 * _CELLS)
+    return np.asarray(smooth[:_CELLS])

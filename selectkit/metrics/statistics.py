@@ -1,48 +1,75 @@
-"""Every metric as a function of resampling counts, and the two questions asked of them."""
+"""Selective metrics of labels and curves as functions of resampling counts, and their intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Ints, confidence_and_loss, labelled_probabilities
+from selectkit.arrays import ArrayLike, Ints
 from selectkit.errors import DataError
 from selectkit.metrics import steps as st
+from selectkit.metrics.balanced import Balanced
 from selectkit.metrics.bootstrap import (
     Interval,
+    Method,
     Statistics,
     bootstrap_statistics,
-    difference_interval,
-    replicate,
     require_names,
 )
-from selectkit.metrics.calibration import bin_index, brier_losses, log_losses
 from selectkit.metrics.curves import check_coverage, check_risk
 from selectkit.metrics.labels import LABEL_METRICS, Outcomes
+from selectkit.metrics.ranked import Ranked, checked, require_errors, unranked_steps
 
 Float64s = npt.NDArray[np.float64]
 
+CURVE_METRICS: Mapping[str, Callable[[st.Steps], Float64s]] = MappingProxyType({
+    "accuracy": lambda steps: 1 - steps.error,
+    "augrc": st.area_generalized,
+    "aurc": st.area_trapezoid,
+    "aurc_mean": st.area_mean,
+    "auroc_failure": st.failure_auroc,
+    "e_augrc": lambda steps: st.area_generalized(steps) - steps.error**2 / 2,
+    "e_aurc": lambda steps: (
+        st.area_trapezoid(steps) - st.best_area_of_errors(steps, trapezoid=True)
+    ),
+    "error": lambda steps: steps.error,
+})
+EXCESS: Mapping[str, Callable[[st.Steps, st.Steps], Float64s]] = MappingProxyType({
+    "e_augrc": lambda steps, best: st.area_generalized(steps) - st.area_generalized(best),
+    "e_aurc": lambda steps, best: st.area_trapezoid(steps) - st.best_area(best, trapezoid=True),
+})
+"""For losses that are not 0 or 1: from the staircase, and the one by rising loss."""
 
-@dataclass(frozen=True, slots=True)
-class PairedComparison:
-    """Metric of A minus metric of B on the same samples.
+_OF_ERRORS = ("accuracy", "auroc_failure")
 
-    Attributes:
-        metric: Name of the metric.
-        a: Value of A.
-        b: Value of B.
-        difference: a - b with its paired bootstrap interval.
-        p_value: Two-sided bootstrap p-value of "no difference".
+
+def selective_metrics(
+    metrics: Sequence[str], confidence: ArrayLike, loss: ArrayLike
+) -> dict[str, float]:
+    """Return several selective metrics for one sort of the confidences.
+
+    Args:
+        metrics: Names as in `bootstrap`.
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+
+    Returns:
+        A value per name.
+
+    Raises:
+        DataError: If an array is malformed, or a name or a setting makes no sense.
+
+    Examples:
+        >>> selective_metrics(["augrc", "error"], [0.9, 0.8, 0.7, 0.6, 0.5], [0, 0, 1, 0, 1])
+        {'augrc': 0.12, 'error': 0.4}
     """
-
-    metric: str
-    a: float
-    b: float
-    difference: Interval
-    p_value: float
+    s, ell = checked(confidence, loss)
+    if ell.dtype != np.bool_ or s.min() == -np.inf:
+        return {k: float(v[0]) for k, v in curve_statistics(metrics, s, ell)(_once(s)).items()}
+    steps = unranked_steps(s, ell)
+    return {name: float(curve_metric(name)(steps)) for name in metrics}
 
 
 def bootstrap(
@@ -52,10 +79,12 @@ def bootstrap(
     *,
     n_replicates: int = 1000,
     groups: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     rng: np.random.Generator,
     level: float = 0.95,
+    method: Method = "percentile",
 ) -> dict[str, Interval]:
-    """Return selective metrics with percentile bootstrap intervals, all on the same resamples.
+    """Return selective metrics with bootstrap intervals, all on the same resamples.
 
     Args:
         metrics: Names out of "aurc", "aurc_mean", "augrc", "e_aurc", "e_augrc", "auroc_failure",
@@ -65,8 +94,11 @@ def bootstrap(
         loss: Shape (N,), 0 or 1, or any real loss where the metric allows it.
         n_replicates: Number of resamples, >= 1.
         groups: Shape (N,): resample whole groups (videos, sites) instead of single samples.
+        strata: Shape (N,): resample each stratum (class, site) for itself, so that it keeps its
+            size; a group lies in one stratum.
         rng: Source of randomness.
         level: Nominal coverage of the intervals.
+        method: "percentile" or "bca", as in `bootstrap_statistics`.
 
     Returns:
         An interval per name.
@@ -80,64 +112,21 @@ def bootstrap(
         >>> found.low < found.value < found.high
         True
     """
+    s, ell = checked(confidence, loss)
+    units = {"groups": groups, "strata": strata}
+    if all(u is None or np.shape(u) == s.shape for u in units.values()):
+        order = np.argsort(-s)  # rows in the order of ranks need no gathering later
+        s, ell = s[order], ell[order]
+        units = {k: None if u is None else np.asarray(u)[order] for k, u in units.items()}
     return bootstrap_statistics(
-        curve_statistics(metrics, confidence, loss),
-        n=np.size(confidence),
+        curve_statistics(metrics, s, ell),
+        n=len(s),
         n_replicates=n_replicates,
-        groups=groups,
         rng=rng,
         level=level,
+        method=method,
+        **units,
     )
-
-
-def compare_paired(
-    metric: str,
-    confidence_a: ArrayLike,
-    loss_a: ArrayLike,
-    confidence_b: ArrayLike,
-    loss_b: ArrayLike,
-    *,
-    n_replicates: int = 1000,
-    groups: ArrayLike | None = None,
-    rng: np.random.Generator,
-    level: float = 0.95,
-) -> PairedComparison:
-    """Compare two selective classifiers on the same samples.
-
-    Both are evaluated on the same resamples, so what is common to them cancels.
-
-    Args:
-        metric: One name as in `bootstrap`.
-        confidence_a: Shape (N,), of classifier A.
-        loss_a: Shape (N,), of classifier A.
-        confidence_b: Shape (N,), of classifier B, rows in the same order.
-        loss_b: Shape (N,), of classifier B.
-        n_replicates: Number of resamples, >= 1.
-        groups: Shape (N,): resample whole groups instead of single samples.
-        rng: Source of randomness.
-        level: Nominal coverage of the interval.
-
-    Returns:
-        Both values, the difference A - B with its interval, and a p-value.
-
-    Raises:
-        DataError: If an array is malformed, the lengths differ, or a setting makes no sense.
-    """
-    n = np.size(confidence_a)
-    if np.size(confidence_b) != n:
-        raise DataError(f"A has {n} samples and B {np.size(confidence_b)}; pairs need the same.")
-    a = curve_statistics([metric], confidence_a, loss_a)
-    b = curve_statistics([metric], confidence_b, loss_b)
-    values, draws = replicate(
-        lambda w: {"a": a(w)[metric], "b": b(w)[metric]},
-        n=n,
-        n_replicates=n_replicates,
-        groups=groups,
-        rng=rng,
-        level=level,
-    )
-    difference, p = difference_interval(values["a"] - values["b"], draws["a"] - draws["b"], level)
-    return PairedComparison(metric, values["a"], values["b"], difference, p)
 
 
 def curve_statistics(metrics: Sequence[str], confidence: ArrayLike, loss: ArrayLike) -> Statistics:
@@ -155,21 +144,47 @@ def curve_statistics(metrics: Sequence[str], confidence: ArrayLike, loss: ArrayL
         DataError: If an array is malformed, a name is unknown, or a metric of errors is asked of
             losses that are not 0 or 1.
     """
-    s, ell = confidence_and_loss(confidence, loss)
-    chosen = {name: _curve_metric(name) for name in metrics}
-    for name in {"e_augrc", "auroc_failure", "accuracy"} & set(metrics):
-        st.require_binary(ell, name)
-    ranked = st.Ranked.of(s, ell)
-    best = st.Ranked.of(-ell, ell) if "e_aurc" in chosen else None
+    s, ell = checked(confidence, loss)
+    chosen = {name: curve_metric(name) for name in metrics}
+    for name in _OF_ERRORS:
+        if name in chosen:
+            require_errors(ell, name)
+    ranked = Ranked.of(s, ell)
+    excess = {} if ell.dtype == np.bool_ else {k: EXCESS[k] for k in metrics if k in EXCESS}
+    by_loss = Ranked.of(-ell.astype(np.float64), ell) if excess else None
 
     def evaluate(weights: Ints) -> dict[str, Float64s]:
         steps = ranked.steps(weights)
-        values = {name: metric(steps) for name, metric in chosen.items()}
-        if best is not None:
-            values["e_aurc"] = values["e_aurc"] - st.area_best(best.steps(weights), trapezoid=True)
+        values = {name: metric(steps) for name, metric in chosen.items() if name not in excess}
+        if by_loss is not None:
+            best = by_loss.steps(weights)
+            values |= {name: metric(steps, best) for name, metric in excess.items()}
         return values
 
     return evaluate
+
+
+def balanced_statistics(
+    metrics: Sequence[str], confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike
+) -> Statistics:
+    """Return class-balanced areas as statistics for `bootstrap_statistics`.
+
+    Args:
+        metrics: Names out of "aurc_balanced" and "augrc_balanced".
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+        labels: Shape (N,), the class of each sample.
+
+    Returns:
+        From weights (B, N) to values (B,) by name; a class that a resample misses has no part.
+
+    Raises:
+        DataError: If an array is malformed or a name is unknown.
+    """
+    areas = {"aurc_balanced": Balanced.aurc, "augrc_balanced": Balanced.augrc}
+    require_names(metrics, list(areas))
+    balanced = Balanced.of(confidence, loss, labels)
+    return lambda weights: {name: areas[name](balanced, weights) for name in metrics}
 
 
 def label_statistics(
@@ -219,83 +234,26 @@ def auroc_statistics(name: str, score: ArrayLike, positive: ArrayLike) -> Statis
     Raises:
         DataError: If an array is malformed or `positive` is not 0 or 1.
     """
-    s, y = confidence_and_loss(score, positive)
-    st.require_binary(y, name)
-    ranked = st.Ranked.of(s, 1 - y)  # a negative is an error of "accept the highest scores"
+    s, y = checked(score, positive)
+    require_errors(y, name)
+    ranked = Ranked.of(
+        s, np.logical_not(y)
+    )  # a negative is an error of "accept the highest scores"
     return lambda weights: {name: st.failure_auroc(ranked.steps(weights))}
 
 
-def probability_statistics(
-    metrics: Sequence[str], probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
-) -> Statistics:
-    """Return metrics of probabilities as statistics for `bootstrap_statistics`.
+def curve_metric(name: str) -> Callable[[st.Steps], Float64s]:
+    """Return the selective metric of that name, as a function of the staircase.
 
     Args:
-        metrics: Names out of "nll", "brier" and "ece" (bins of equal width).
-        probabilities: Shape (N, K), rows sum to one.
-        labels: Shape (N,), integers in [0, K).
-        n_bins: Bins of the ECE.
+        name: As in `bootstrap`.
 
     Returns:
-        From weights (B, N) to values (B,) by name.
+        From a staircase (..., G) to values (...).
 
     Raises:
-        DataError: If an array is malformed or a name is unknown.
+        DataError: If the name is unknown or its number makes no sense.
     """
-    require_names(metrics, ["nll", "brier", "ece"])
-    p, y = labelled_probabilities(probabilities, labels)
-    means = {"nll": log_losses, "brier": brier_losses}
-    losses = {name: means[name](p, y) for name in metrics if name in means}
-    guess = p.argmax(axis=1)
-    gap = p[np.arange(len(p)), guess] - (guess == y)
-    index = bin_index(p[np.arange(len(p)), guess], n_bins, "width")
-    member = (index == np.arange(n_bins)[:, None]) * gap
-
-    def evaluate(weights: Ints) -> dict[str, Float64s]:
-        w = weights.astype(np.float64)
-        total = w.sum(axis=1)
-        values = {name: w @ each / total for name, each in losses.items()}
-        if "ece" in metrics:
-            values["ece"] = np.abs(w @ member.T).sum(axis=1) / total
-        return values
-
-    return evaluate
-
-
-def _risk_at(steps: st.Steps, *, coverage: float) -> Float64s:
-    index = st.reach_coverage(steps, coverage)
-    if steps.n_usable == 0:
-        return np.full(index.shape, np.nan)
-    lost, accepted = (
-        np.take_along_axis(counts, index[..., None], axis=-1)[..., 0]
-        for counts in (steps.lost, steps.accepted)
-    )
-    return np.asarray(lost / np.maximum(accepted, 1))
-
-
-def _coverage_at(steps: st.Steps, *, risk: float) -> Float64s:
-    index = st.keep_risk(steps, risk)
-    accepted = np.take_along_axis(steps.accepted, np.maximum(index, 0)[..., None], axis=-1)[..., 0]
-    return np.asarray(np.where(index < 0, 0.0, accepted / steps.total))
-
-
-def _error(steps: st.Steps) -> Float64s:
-    return np.asarray(steps.total_loss / steps.total)
-
-
-CURVE_METRICS: Mapping[str, Callable[[st.Steps], Float64s]] = MappingProxyType({
-    "accuracy": lambda steps: 1 - _error(steps),
-    "augrc": st.area_generalized,
-    "aurc": st.area_trapezoid,
-    "aurc_mean": st.area_mean,
-    "auroc_failure": st.failure_auroc,
-    "e_augrc": lambda steps: st.area_generalized(steps) - _error(steps) ** 2 / 2,
-    "e_aurc": st.area_trapezoid,  # the optimum is subtracted where the order of losses is known
-    "error": _error,
-})
-
-
-def _curve_metric(name: str) -> Callable[[st.Steps], Float64s]:
     head, at, number = name.partition("@")
     if not at:
         require_names([name], [*CURVE_METRICS, "risk_at_coverage@C", "coverage_at_risk@R"])
@@ -307,6 +265,10 @@ def _curve_metric(name: str) -> Callable[[st.Steps], Float64s]:
         raise DataError(f"metric {name!r} needs a number after the @, as in {head}@0.8.") from None
     if head == "risk_at_coverage":
         check_coverage(value)
-        return partial(_risk_at, coverage=value)
+        return partial(st.risk_at, coverage=value)
     check_risk(value)
-    return partial(_coverage_at, risk=value)
+    return partial(st.coverage_at, risk=value)
+
+
+def _once(rows: Float64s) -> Ints:
+    return np.ones((1, len(rows)), dtype=np.int64)

@@ -1,14 +1,13 @@
 """Scores against a reference on the same rows: intervals, p-values, and what may be said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from selectkit.arrays import Bools
-from selectkit.metrics import Interval, curve_statistics
+from selectkit.metrics import Interval, curve_statistics, holm
 from selectkit.metrics.bootstrap import difference_interval, replicate
 
 REFERENCE = "msp"
@@ -103,20 +102,3 @@ def ranked(
         for s in area
     ]
     return tuple(sorted(rows, key=lambda row: (row.augrc.value, row.score != REFERENCE)))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values for several questions at once (Holm 1979): reject those below alpha.
-
-    Args:
-        p: One p-value per question; NaN where there is none.
-
-    Returns:
-        The adjusted ones, in the same order.
-    """
-    adjusted, least = [float("nan")] * len(p), 0.0
-    order = sorted((i for i in range(len(p)) if isfinite(p[i])), key=lambda i: p[i])
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p[i]))
-        adjusted[i] = least
-    return adjusted

@@ -191,7 +191,10 @@ def test_undefined_comparison_has_no_p_value() -> None:
             lambda s, e: m.bootstrap(["augrc"], s, e, rng=rng(), groups=[1, 2]),
             r"groups must have shape \(30,\), got \(2,\)",
         ),
-        (lambda s, e: m.bootstrap(["e_augrc"], s, e / 2, rng=rng()), "e_augrc compares errors"),
+        (
+            lambda s, e: m.bootstrap(["auroc_failure"], s, e / 2, rng=rng()),
+            "auroc_failure compares errors",
+        ),
         (lambda s, e: m.compare_paired("augrc", s, e, s[:9], e[:9], rng=rng()), "A has 30 samples"),
     ],
 )

@@ -183,7 +183,7 @@ def test_population_areas() -> None:
         (lambda: augrc([0.1, math.nan], [0, 1]), "confidence is nan in row 1"),
         (lambda: aurc([0.1, math.inf], [0, 1]), "confidence is inf in row 1"),
         (lambda: aurc([0.1, 0.2], [0, 1], UNKNOWN), '"trapezoid" or "mean", got \'median\''),
-        (lambda: e_augrc([0.1, 0.2], [0, 0.5]), "e_augrc compares errors .* must be 0 or 1"),
+        (lambda: auroc_failure([0.1, 0.2], [0, 0.5]), "compares errors .* must be 0 or 1"),
         (lambda: auroc_failure([0.1, 0.2], [0, 2]), "auroc_failure compares errors"),
         (lambda: risk_at_coverage([0.1], [0], 0), r"coverage must be in \(0, 1\], got 0"),
         (lambda: coverage_at_risk([0.1], [0], math.nan), "risk must be at least 0, got nan"),

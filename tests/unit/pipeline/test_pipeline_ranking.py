@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from selectkit import metrics
-from selectkit.pipeline.ranking import holm, ranked
+from selectkit.metrics import holm
+from selectkit.pipeline.ranking import ranked
 
 
 def test_holm_is_the_step_down_of_its_definition() -> None:

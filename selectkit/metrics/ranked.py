@@ -1,0 +1,145 @@
+"""Samples in the order in which they are accepted, and the staircases made from them."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import ArrayLike, Bools, Ints, shared_confidence_and_loss
+from selectkit.errors import DataError
+from selectkit.metrics.steps import Steps
+
+Float64s = npt.NDArray[np.float64]
+Losses = Float64s | Bools
+
+_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Samples in order of falling confidence, ready for many weightings.
+
+    Attributes:
+        order: Shape (N,), row of the r-th most confident sample; None when rows are in order.
+        starts: Shape (G,), rank at which each step starts; None when no two samples are tied.
+        values: Shape (G,), confidence of each step.
+        loss: Shape (N,), in the order of ranks; boolean when every loss is 0 or 1.
+        pair: Shape (N,), 1 in the lower and a 0/1 loss in the upper half of an int64, so that one
+            cumulative sum counts samples and errors; None for other losses.
+    """
+
+    order: Ints | None
+    starts: Ints | None
+    values: Float64s
+    loss: Losses
+    pair: Ints | None
+
+    @classmethod
+    def of(cls, s: Float64s, ell: Losses) -> "Ranked":
+        """Sort once. Confidence and loss have shape (N,), are checked and stay as they are."""
+        order = None
+        if not (s[1:] <= s[:-1]).all():
+            order = np.argsort(-s)
+            s, ell = s[order], ell[order]
+        starts: Ints | None = np.flatnonzero(np.append(True, s[1:] != s[:-1]))
+        values = s[starts]
+        loss = _as_errors(ell)
+        pair = None
+        if loss.dtype == np.bool_:
+            pair = 1 + (loss.astype(np.int64) << 32)
+        return cls(order, starts if len(values) < len(s) else None, values, loss, pair)
+
+    @property
+    def n_usable(self) -> int:
+        """Number of steps at finite confidence."""
+        return len(self.values) - int(self.values[-1] == -np.inf)
+
+    def steps(self, weights: Ints | None = None) -> Steps:
+        """Return the staircase of the sample itself, or of weights (B, N) that sum to < 2^31."""
+        if weights is not None and self.order is not None:
+            weights = np.take(weights, self.order, axis=-1)
+        if self.pair is not None:
+            both = self._cumulated(self.pair if weights is None else weights * self.pair)
+            halves = both.view(np.int32)
+            accepted, lost = halves[..., _LOW::2], halves[..., _HIGH::2]
+            return Steps(accepted.astype(np.float64), lost.astype(np.float64), self.n_usable)
+        w = np.ones(len(self.loss)) if weights is None else weights.astype(np.float64)
+        return Steps(self._cumulated(w), self._cumulated(w * self.loss), self.n_usable)
+
+    def _cumulated(self, each: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self.starts is not None:
+            each = np.add.reduceat(each, self.starts, axis=-1)
+        return np.cumsum(each, axis=-1)
+
+
+def unranked_steps(s: Float64s, ell: Losses) -> Steps:
+    """Return the staircase of one sample without its confidences.
+
+    0/1 losses travel in the last bit of the confidences while these are sorted: sorting values is
+    nearly twice as fast as sorting indices, and nothing has to be gathered. When the last bit
+    matters, because two confidences differ in it alone, indices are sorted after all.
+
+    Args:
+        s: Confidence, shape (N,), checked.
+        ell: Loss, shape (N,), checked.
+
+    Returns:
+        The staircase.
+    """
+    errors = _as_errors(ell)
+    if errors.dtype != np.bool_ or s.min() == -np.inf:
+        return Ranked.of(s, errors).steps()
+    keys = 0.0 - s
+    bits = keys.view(np.uint64)
+    bits &= ~np.uint64(1)
+    bits |= errors.view(np.uint8)
+    keys.sort()
+    tied = (bits[1:] ^ bits[:-1]) <= 1
+    if not tied.any():
+        accepted, lost = np.arange(1.0, len(s) + 1), np.cumsum(bits & np.uint64(1))
+    elif (np.ascontiguousarray(s).view(np.uint64) & np.uint64(1)).any():
+        return Ranked.of(s, errors).steps()
+    else:
+        last = np.flatnonzero(np.append(~tied, True))
+        accepted, lost = last + 1.0, np.cumsum(bits & np.uint64(1))[last]
+    return Steps(accepted, lost.astype(np.float64), len(accepted))
+
+
+def checked(confidence: ArrayLike, loss: ArrayLike) -> tuple[Float64s, Losses]:
+    """Return confidence and loss, checked, not copied; the loss boolean when it is 0 or 1.
+
+    Args:
+        confidence: Shape (N,), higher = accept first.
+        loss: Shape (N,).
+
+    Returns:
+        Both, of shape (N,); not to be changed.
+
+    Raises:
+        DataError: If an array is malformed or a confidence is NaN or +inf.
+    """
+    s, ell = shared_confidence_and_loss(confidence, loss)
+    return s, _as_errors(ell)
+
+
+def require_errors(loss: Losses, metric: str) -> None:
+    """Refuse losses other than 0 and 1.
+
+    Args:
+        loss: The losses, as `checked` returns them.
+        metric: Name of the metric that needs errors.
+
+    Raises:
+        DataError: If a loss is neither 0 nor 1.
+    """
+    if loss.dtype != np.bool_:
+        raise DataError(f"{metric} compares errors with correct predictions: loss must be 0 or 1.")
+
+
+def _as_errors(ell: Losses) -> Losses:
+    if ell.dtype == np.bool_:
+        return ell
+    wrong = np.asarray(ell == 1)
+    return wrong if (wrong | (ell == 0)).all() else ell

@@ -1,0 +1,188 @@
+"""Bootstrap resamples as counts: how often each sample is drawn, nothing copied, nothing sorted.
+
+The counts of N draws with replacement are Multinomial(N; 1/N, ..., 1/N). Independent Poisson(rate)
+counts with sum T are Multinomial(T; ...) given T, so: draw them with a rate a little below one,
+draw the missing N - T one by one, and start again in the rare case T > N. That is exact, and costs
+one random byte per sample instead of a random integer and a histogram.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import exp, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import ArrayLike, Ints
+from selectkit.errors import DataError
+
+Counts = npt.NDArray[np.uint8]
+
+CHUNK = 1 << 16  # counts held at a time: chunks that stay in the cache are several times faster
+
+
+def multinomial_counts(n: int, n_rows: int, rng: np.random.Generator) -> Counts:
+    """Return how often each of n units is drawn in n draws with replacement.
+
+    Args:
+        n: Units, >= 1.
+        n_rows: Independent resamples.
+        rng: Source of randomness.
+
+    Returns:
+        Shape (n_rows, n), rows sum to n. No unit is drawn 256 times: 1e-500 is the chance of that.
+    """
+    rate = 1 - 3 / sqrt(n)
+    if rate <= 0:
+        counts, missing = np.zeros((n_rows, n), dtype=np.uint8), np.full(n_rows, n)
+    else:
+        counts = _poisson(rate, (n_rows, n), rng)
+        missing = n - counts.sum(axis=1, dtype=np.int64)
+        while (over := np.flatnonzero(missing < 0)).size:
+            counts[over] = _poisson(rate, (len(over), n), rng)
+            missing[over] = n - counts[over].sum(axis=1, dtype=np.int64)
+    first = np.repeat(np.arange(n_rows) * n, missing)
+    np.add.at(counts.reshape(-1), first + rng.integers(0, n, len(first)), np.uint8(1))
+    return counts
+
+
+def _poisson(rate: float, shape: tuple[int, int], rng: np.random.Generator) -> Counts:
+    """Draw Poisson(rate) counts, rate <= 1, by comparing bytes with its distribution in 256ths.
+
+    The bytes that belong to no count entirely, about three in 256, are settled by a draw from
+    what is left of the distribution.
+    """
+    chance = rate ** np.arange(25) * exp(-rate) / np.cumprod([1, *range(1, 25)], dtype=np.float64)
+    whole = np.floor(256 * chance)
+    *bounds, settled = np.cumsum(whole[whole > 0]).astype(int).tolist()
+    size = shape[0] * shape[1]
+    data = rng.bit_generator.random_raw(-(-size // 8)).view(np.uint8)[:size]
+    counts = np.zeros(size, dtype=np.uint8)
+    for bound in bounds:
+        counts += (data >= bound).view(np.uint8)
+    if settled < 256:
+        unsettled = np.flatnonzero(data >= settled)
+        left = np.cumsum(256 * chance - whole)
+        draws = rng.random(len(unsettled)) * left[-1]
+        counts[unsettled] = np.searchsorted(left, draws, side="right")
+    return counts.reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What is resampled: samples, or groups of them, within strata or not.
+
+    Attributes:
+        n: N, the number of samples.
+        sizes: Units in each stratum; one stratum when there are none.
+        member: Shape (N,), unit of each sample, units numbered stratum by stratum; None when each
+            sample is its own unit, in order.
+    """
+
+    n: int
+    sizes: tuple[int, ...]
+    member: Ints | None
+
+    @classmethod
+    def of(
+        cls, n: int, groups: ArrayLike | None = None, strata: ArrayLike | None = None
+    ) -> "Units":
+        """Number the units.
+
+        Args:
+            n: N, the number of samples.
+            groups: Shape (N,), any dtype that sorts; samples of one group enter or leave together.
+                None: every sample is a unit.
+            strata: Shape (N,); as many units as there are of each stratum are drawn from it.
+
+        Returns:
+            The units.
+
+        Raises:
+            DataError: If an array has another shape, or a group lies in two strata.
+        """
+        if groups is None and strata is None:
+            return cls(n, (n,), None)
+        unit = np.arange(n) if groups is None else _codes(groups, n, "groups")
+        if strata is None:
+            return cls(n, (int(unit.max()) + 1,), unit)
+        stratum = _codes(strata, n, "strata")
+        pairs, rows, member = np.unique(
+            np.stack([stratum, unit]), axis=1, return_index=True, return_inverse=True
+        )
+        twice = np.flatnonzero(np.bincount(pairs[1]) > 1)
+        if twice.size:
+            row = rows[pairs[1] == twice[0]][0]
+            raise DataError(f"the group of row {row} lies in two strata; put it into one.")
+        return cls(n, tuple(int(k) for k in np.bincount(pairs[0])), member.reshape(-1))
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return sum(self.sizes)
+
+    def draw(self, n_rows: int, rng: np.random.Generator) -> Counts:
+        """Return resampling counts per sample, shape (n_rows, N)."""
+        drawn = [multinomial_counts(size, n_rows, rng) for size in self.sizes]
+        return self.spread(drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=1))
+
+    def spread(self, counts: Counts) -> Counts:
+        """Return counts per sample, (n_rows, N), of counts per unit, (n_rows, units)."""
+        return counts if self.member is None else np.take(counts, self.member, axis=1)
+
+    def left_out(self, most: int, rng: np.random.Generator) -> Iterator[Counts]:
+        """Yield weights that leave out one block of units at a time, for the jackknife.
+
+        Args:
+            most: Largest number of blocks; there are as many as units when these are fewer.
+            rng: Deals the units into blocks.
+
+        Yields:
+            Zeros and ones of shape (b, N), in small chunks.
+        """
+        blocks = min(most, self.count)
+        block = rng.permutation(self.count) % blocks
+        rows = max(1, CHUNK // self.n)
+        for start in range(0, blocks, rows):
+            these = np.arange(start, min(blocks, start + rows))
+            yield self.spread((block != these[:, None]).astype(np.uint8))
+
+
+def bootstrap_weights(
+    n: int,
+    n_replicates: int,
+    groups: ArrayLike | None,
+    rng: np.random.Generator,
+    *,
+    strata: ArrayLike | None = None,
+) -> Iterator[Ints]:
+    """Yield resampling counts in small chunks.
+
+    Args:
+        n: N, the number of samples.
+        n_replicates: Rows in all.
+        groups: Shape (N,), any dtype that sorts; samples of one group enter or leave together.
+            None resamples single samples.
+        rng: Source of randomness.
+        strata: Shape (N,), resampled each for itself, or None.
+
+    Yields:
+        int64 arrays of shape (b, N). Rows sum to N, or about N when groups differ in size.
+
+    Raises:
+        DataError: If groups or strata do not have shape (N,), or a group lies in two strata.
+    """
+    units = Units.of(n, groups, strata)
+    rows = max(1, CHUNK // n)
+    for start in range(0, n_replicates, rows):
+        yield units.draw(min(rows, n_replicates - start), rng).astype(np.int64)
+
+
+def _codes(names: ArrayLike, n: int, what: str) -> Ints:
+    array = np.asarray(names)
+    if array.shape != (n,):
+        raise DataError(f"{what} must have shape ({n},), got {array.shape}.")
+    try:
+        return np.unique(array, return_inverse=True)[1]
+    except TypeError as error:
+        raise DataError(f"{what} must be of one sortable kind: {error}.") from None
