@@ -7,27 +7,17 @@ the copies; to delete them costs nothing but the download.
 """
 
 import errno
-import hashlib
-import os
-import re
-import tempfile
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-from typing import ClassVar
 
-import google_crc32c
-
+from selectkit.cache.copies import Copies, NoCopies
+from selectkit.cache.known import Known
 from selectkit.cache.leases import LeaseLock
-from selectkit.errors import CacheError
 from selectkit.location import Url
 from selectkit.objects import Entry, Objects
 
 _READERS = 16
-_OLD = 3600.0  # seconds
 
 
 class MirroredFiles:
@@ -50,8 +40,8 @@ class MirroredFiles:
         """
         self.place = place
         self._objects = Objects(place)
-        self._copies = _Copies(place)
-        self._known = _Known()
+        self._copies = Copies(place)
+        self._known = Known()
         self._lock: LeaseLock | None = None
 
     def where(self, path: str) -> str:
@@ -152,7 +142,7 @@ class MirroredFiles:
     def direct(self) -> "MirroredFiles":
         """Return the same files, every read a download."""
         twin = MirroredFiles.__new__(MirroredFiles)
-        twin.__dict__ |= self.__dict__ | {"_copies": _NoCopies(self.place)}
+        twin.__dict__ |= self.__dict__ | {"_copies": NoCopies(self.place)}
         return twin
 
     def lock(self) -> LeaseLock:
@@ -191,204 +181,3 @@ class MirroredFiles:
         old = self._known.drop(path)
         if old is not None:
             self._copies.drop(old)
-
-
-class _Known:
-    """What objects there are, as far as it is known, by path and by folder."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
-        self._files: dict[str, set[str]] = {}
-        self._folders: dict[str, set[str]] = {}
-        self._changed: dict[str, int] = {}  # what this process changed, and when
-        self._clock = 0
-        self._guard = threading.RLock()
-
-    def now(self) -> int:
-        """A time to compare changes with."""
-        with self._guard:
-            self._clock += 1
-            return self._clock
-
-    def find(self, path: str) -> Entry | None:
-        return self._entries.get(path)
-
-    def entries(self) -> list[Entry]:
-        with self._guard:
-            return list(self._entries.values())
-
-    def folders(self, path: str) -> set[str]:
-        with self._guard:
-            return set(self._folders.get(path, ()))
-
-    def names(self, path: str) -> list[str]:
-        with self._guard:
-            return list(self._files.get(path, ()))
-
-    def put(self, entry: Entry) -> Entry | None:
-        """Take over an object; returns what was known of it."""
-        with self._guard:
-            self._changed[entry.path] = self.now()
-            return self._put(entry)
-
-    def drop(self, path: str) -> Entry | None:
-        """Forget an object; returns what was known of it."""
-        with self._guard:
-            self._changed[path] = self.now()
-            return self._drop(path)
-
-    def replace(self, folder: str, found: list[Entry], began: int) -> list[Entry]:
-        """Take over a listing that began at some time; returns what is no longer so."""
-        with self._guard:
-            inside = {e.path: e for e in found}
-            old = [e for p, e in self._entries.items() if not folder or p.startswith(f"{folder}/")]
-            mine = {path for path, when in self._changed.items() if when > began}
-            gone = [e for e in old if e.path not in inside and e.path not in mine]
-            for entry in gone:
-                self._drop(entry.path)
-            for path, entry in inside.items():
-                if path not in mine:
-                    before = self._put(entry)
-                    if before is not None and before.tag != entry.tag:
-                        gone.append(before)
-            return gone
-
-    def _put(self, entry: Entry) -> Entry | None:
-        before = self._entries.get(entry.path)
-        self._entries[entry.path] = entry
-        if before is None:
-            folder, _, name = entry.path.rpartition("/")
-            self._files.setdefault(folder, set()).add(name)
-            while folder:
-                above, _, name = folder.rpartition("/")
-                self._folders.setdefault(above, set()).add(name)
-                folder = above
-        return before
-
-    def _drop(self, path: str) -> Entry | None:
-        before = self._entries.pop(path, None)
-        if before is not None:
-            folder, _, name = path.rpartition("/")
-            self._files[folder].discard(name)
-            while folder and not self._files.get(folder) and not self._folders.get(folder):
-                above, _, name = folder.rpartition("/")
-                self._folders[above].discard(name)
-                folder = above
-        return before
-
-
-class _Copies:
-    """Local copies of objects, one file for each content.
-
-    The copy of a chunk is the chunk, which ends in its own checksum. Other copies have a checksum
-    appended. Whoever reads a copy compares it, so that a wrong byte costs a download.
-    """
-
-    are_kept: ClassVar[bool] = True
-
-    def __init__(self, place: Url) -> None:
-        known = re.sub(r"[^A-Za-z0-9.-]+", "-", place.name)[:60]
-        digest = hashlib.sha256(str(place).encode()).hexdigest()[:16]
-        self._root = cache_folder() / "stores" / f"{known}-{digest}"
-
-    def file(self, entry: Entry) -> Path:
-        """Where the copy is or would be."""
-        tag = hashlib.sha256(entry.tag.encode()).hexdigest()[:16]
-        return self._root / f"{entry.path}@{tag}"
-
-    def has(self, entry: Entry) -> bool:
-        """Whether there is one, of the right size."""
-        try:
-            return self.file(entry).stat().st_size == entry.size + _extra(entry.path)
-        except OSError:
-            return False
-
-    def read(self, entry: Entry) -> bytes | None:
-        """The content, None when there is no intact copy."""
-        try:
-            stored = self.file(entry).read_bytes()
-        except OSError:
-            return None
-        body, checksum = stored[:-4], stored[-4:]
-        intact = len(stored) == entry.size + _extra(entry.path) and _checksum(body) == checksum
-        if not intact:
-            return None
-        return body if _extra(entry.path) else stored
-
-    def write(self, entry: Entry, data: bytes) -> None:
-        """Make a copy, whole or not at all; it need not survive a power cut."""
-        target = self.file(entry)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    if _extra(entry.path):
-                        file.write(_checksum(data))
-                Path(temporary).replace(target)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise CacheError(
-                f"{self._root}, where copies of {entry.path} and others are kept, cannot be "
-                f"written: {error.strerror}. Set SELECTKIT_CACHE to a folder with room."
-            ) from None
-
-    def drop(self, entry: Entry) -> None:
-        """Remove a copy if there is one; who has mapped it keeps it."""
-        with suppress(OSError):
-            self.file(entry).unlink()
-
-    def sweep(self, entries: list[Entry]) -> None:
-        """Remove copies of what is no longer so."""
-        wanted = {str(self.file(entry)) for entry in entries}
-        for folder, _, names in os.walk(self._root):
-            for name in names:
-                path = f"{folder}/{name}"
-                if path not in wanted and _is_old(path):
-                    with suppress(OSError):
-                        Path(path).unlink()
-
-
-class _NoCopies(_Copies):
-    """Where every read has to be of the original."""
-
-    are_kept: ClassVar[bool] = False
-
-    def has(self, entry: Entry) -> bool:
-        """Nothing is kept."""
-        return False
-
-    def read(self, entry: Entry) -> bytes | None:
-        """Nothing is kept."""
-        return None
-
-    def write(self, entry: Entry, data: bytes) -> None:
-        """Keep nothing."""
-
-
-def cache_folder() -> Path:
-    """Return where copies of what is elsewhere are kept: $SELECTKIT_CACHE or ~/.cache/selectkit."""
-    chosen = os.environ.get("SELECTKIT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selectkit"
-
-
-def _extra(path: str) -> int:
-    """Bytes that a copy has more than the object: chunk files end in a checksum already."""
-    return 0 if path.startswith("views/") and not path.endswith("/zarr.json") else 4
-
-
-def _checksum(data: bytes) -> bytes:
-    return int(google_crc32c.value(data)).to_bytes(4, "little")
-
-
-def _is_old(path: str) -> bool:
-    """Whether no other process can have made a copy a moment ago, or be about to."""
-    try:
-        return time.time() - Path(path).stat().st_mtime > _OLD
-    except OSError:
-        return False
