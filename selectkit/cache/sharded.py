@@ -124,20 +124,21 @@ class ShardedArray:
         stamp = self._commits[shard].files[path]
         if (path, stamp) in self._checked:
             return
-        if not self._is_intact(shard, path, stamp):
+        if not self._is_intact(path, stamp):
             self._maps.pop(shard, None)
-            if not (self._files.renew(path) and self._is_intact(shard, path, stamp)):
+            if not (self._files.renew(path) and self._is_intact(path, stamp)):
                 raise CacheError(
                     f"{self._files.where(path)} is damaged: its checksum does not match. "
                     "Run `selectkit verify` to find all such files."
                 )
         self._checked.add((path, stamp))
 
-    def _is_intact(self, shard: int, path: str, stamp: ledger.Stamp) -> bool:
-        found = f"{int(google_crc32c.value(self._mapped(shard))):08x}"
+    def _is_intact(self, path: str, stamp: ledger.Stamp) -> bool:
+        # Read, not mapped: mapped pages of a large store would all count as memory of this process.
         with self._open(path) as file:
-            file.seek(-4, 2)
-            tail = f"{int.from_bytes(file.read(4), 'little'):08x}"
+            data = file.readall()
+        found = f"{int(google_crc32c.value(np.frombuffer(data, np.uint8, len(data) - 4))):08x}"
+        tail = f"{int.from_bytes(data[-4:], 'little'):08x}"
         return found == tail == stamp.crc32c
 
     def _open(self, path: str) -> FileIO:
