@@ -17,6 +17,7 @@ from selectkit.cli import (
     fit,
     inspect,
     quickstart,
+    report,
     split,
     verify,
 )
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    quickstart, extract, split, fit, calibrate, compare, evaluate, inspect, verify, doctor,
+    quickstart, extract, split, fit, calibrate, compare, evaluate, report, inspect, verify, doctor,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(config.app, name="config")

@@ -333,6 +333,12 @@ class EvaluateConfig:
         Annotated[int, Ge(0)],
         Help("Images shown in the report: hardest accepted errors, and deferred, each at most."),
     ] = 24
+    volume: Annotated[
+        Annotated[int, Ge(1)], Help("Images per day that the threshold explorer starts with.")
+    ] = 1000
+    error_cost: Annotated[
+        Annotated[float, Gt(0)], Help("What a wrong decision costs there, in deferrals.")
+    ] = 10.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from selectkit.config import CalibrateConfig
 from selectkit.errors import CalibrationError, ConfigError, LeakageError
 from selectkit.location import local_path
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.run import RunDirectory
+from selectkit.pipeline.run import MEASURED, RunDirectory
 from selectkit.pipeline.scores import save_score, score_named
 from selectkit.pipeline.split import evidence
 from selectkit.policies import POSITIVE_RISKS, Outputs, OwnScore, SoftmaxPolicy, Target
@@ -285,7 +285,7 @@ def _write(
             **head,
         },
     )
-    for name in ("metrics.json", "metrics.csv", "report.html"):
+    for name in MEASURED:
         (run.path / name).unlink(missing_ok=True)
     run.update("calibrate", config)
 

@@ -9,6 +9,8 @@
     gateparams.json     the same for a trained gate: its calibration
     thresholds.json     the active exit policy
     metrics.json        metrics.csv, report.html
+    report.json         + report.safetensors: what the report is drawn from
+    comparison.json     comparison.{csv,md,html}: this run and others on the same test rows
     log.jsonl           one line per event, and per epoch of a training
     checkpoint/         only while a fit is unfinished
 
@@ -42,9 +44,13 @@ CHECKPOINT, LOG = "checkpoint", "log.jsonl"
 _UNFINISHED = {CHECKPOINT, LOG, "tensorboard"}
 _BLOCK_ENTRIES = 2**26
 
+MEASURED = (
+    "metrics.json", "metrics.csv", "report.html", "report.json", "report.safetensors",
+    "comparison.json", "comparison.csv", "comparison.md", "comparison.html",
+)  # fmt: skip
 DEPENDENTS = (
     "calibrator.json", "thresholds.json", "score.json", "score.safetensors", "gateparams.json",
-    "metrics.json", "metrics.csv", "report.html", "sweep.json", "sweep.csv", "sweep.html",
+    *MEASURED, "sweep.json", "sweep.csv", "sweep.html",
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""The HTML report of one run."""
+"""The HTML report of one run, and of several."""
 
 from selectkit.report.model import (
     Curve,
     Estimate,
+    GroupRow,
     PolicyRow,
     Promise,
     Reliability,
@@ -14,6 +15,7 @@ from selectkit.report.page import render
 __all__ = [
     "Curve",
     "Estimate",
+    "GroupRow",
     "PolicyRow",
     "Promise",
     "Reliability",

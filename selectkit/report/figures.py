@@ -1,4 +1,4 @@
-"""The figures of the report: each function draws one and returns it as an SVG element."""
+"""The figures of the report: each function draws one."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ import numpy as np
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.report import svg, wording
 from selectkit.report.model import Curve, Reliability
+from selectkit.report.svg import Drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,14 +18,14 @@ HEIGHT = 3.9  # inches
 NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0)
 
 
-def risk_coverage(curve: Curve) -> str:
+def risk_coverage(curve: Curve) -> Drawing:
     """Draw risk against coverage: the curve, its 95 % band, the target and the working point.
 
     Args:
         curve: The curve over the test split.
 
     Returns:
-        An SVG element.
+        The figure.
     """
     with svg.theme("risk-coverage"):
         figure, axes = _canvas(HEIGHT)
@@ -39,19 +40,56 @@ def risk_coverage(curve: Curve) -> str:
         if curve.limit is not None and curve.limit <= top:
             _target_line(axes, curve.limit)
         if curve.point is not None:
-            _working_point(axes, *curve.point)
+            coverage, risk = curve.point
+            words = f"● {wording.percent(risk)} at {wording.percent(coverage)} decided"
+            _working_point(axes, coverage, risk, words)
         _percent_axis(axes, "y")
-        return svg.inline(figure, wording.alt_curve(curve))
+        return Drawing("risk-coverage", figure, wording.alt_curve(curve))
 
 
-def reliability(bins: Reliability) -> str:
-    """Draw the reliability diagram: accuracy per bin, the gap to the claim, and the bin counts.
+def generalized(curve: Curve, area: float) -> Drawing:
+    """Draw the generalized risk against coverage: wrong and decided, of all.
+
+    At a fixed coverage c it is c times the risk among the accepted, and so is its band.
+
+    Args:
+        curve: The curve over the test split.
+        area: AUGRC; NaN to leave it out.
+
+    Returns:
+        The figure.
+    """
+    with svg.theme("generalized"):
+        figure, axes = _canvas(HEIGHT)
+        c = np.append(0.0, curve.coverage)
+        risk, low, high = (
+            np.append(0.0, curve.coverage * r) for r in (curve.risk, curve.low, curve.high)
+        )
+        axes.fill_between(c, low, high, color=ACCENT, alpha=0.16, linewidth=0)
+        axes.plot(c, risk, color=ACCENT, linewidth=1.8)
+        _percent_axis(axes, "x")
+        top = max(0.01, float(np.nanmax(high, initial=0.0)), float(np.nanmax(risk)))
+        axes.set(xlim=(0, 1), ylim=(0, min(1.0, 1.12 * top)))
+        axes.set_xlabel("Coverage: share decided automatically")
+        name = "" if np.isnan(area) else f"; AUGRC {wording.number(area)}"
+        axes.set_title(
+            f"Wrong and decided, of all{name}", loc="left", fontsize=10, color=MUTED, pad=10
+        )
+        if curve.point is not None:
+            share, error = curve.point
+            _working_point(axes, share, share * error, "")
+        _percent_axis(axes, "y")
+        return Drawing("generalized", figure, wording.alt_generalized(curve, area))
+
+
+def reliability(bins: Reliability) -> Drawing:
+    """Draw the reliability diagram: accuracy per bin, gaps, the smooth curve, and the bin counts.
 
     Args:
         bins: The reliability bins over the test split.
 
     Returns:
-        An SVG element.
+        The figure.
     """
     with svg.theme("reliability"):
         figure, (axes, below) = _two_panels(HEIGHT, (3.6, 1.0))
@@ -62,6 +100,8 @@ def reliability(bins: Reliability) -> str:
         _bars(axes, left, abs(said - was), width, WRONG, base=np.minimum(said, was))
         axes.hlines(was, left, left + width, color=INK, linewidth=1.8)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        if bins.smooth is not None:
+            axes.plot(*bins.smooth, color=INK, linewidth=2.2)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_title("Share that was right", loc="left", fontsize=10, color=MUTED, pad=8)
         _bars(below, left, bins.count[full], width, MUTED)
@@ -70,12 +110,12 @@ def reliability(bins: Reliability) -> str:
         _count_axis(below)
         _percent_axis(axes, "y")
         _percent_axis(below, "x")
-        return svg.inline(figure, wording.alt_reliability(bins))
+        return Drawing("reliability", figure, wording.alt_reliability(bins))
 
 
 def scores(
     confidence: Floats, correct: Bools, accepted: Bools, threshold: float, score: str
-) -> str:
+) -> Drawing:
     """Draw how the score is distributed over right and over wrong predictions.
 
     Args:
@@ -86,7 +126,7 @@ def scores(
         score: Name of the score.
 
     Returns:
-        An SVG element.
+        The figure.
     """
     with svg.theme("scores"):
         figure, panels = _two_panels(HEIGHT, (1.0, 1.0))
@@ -113,10 +153,10 @@ def scores(
         panels[1].set_xlabel(
             f"Score: {score}" + (", axis stretched towards 1" if stretched else "")
         )
-        return svg.inline(figure, wording.alt_scores(correct, accepted, threshold))
+        return Drawing("scores", figure, wording.alt_scores(correct, accepted, threshold))
 
 
-def confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
+def confusion(matrix: Ints, classes: tuple[str, ...]) -> Drawing:
     """Draw the confusion matrix of the accepted samples as a heat map.
 
     Each row is shaded by its shares: right answers in one colour, mistakes in another on a square
@@ -127,7 +167,7 @@ def confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
         classes: K class names.
 
     Returns:
-        An SVG element.
+        The figure.
     """
     k = len(classes)
     with svg.theme("confusion"):
@@ -140,7 +180,7 @@ def confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
         _class_ticks(axes, classes)
         if k <= 12:
             _print_counts(axes, matrix)
-        return svg.inline(figure, wording.alt_confusion(matrix, classes))
+        return Drawing("confusion", figure, wording.alt_confusion(matrix, classes))
 
 
 def _canvas(height: float) -> "tuple[Figure, Axes]":
@@ -207,11 +247,10 @@ def _target_line(axes: "Axes", limit: float) -> None:
     axes.annotate(words, (1, limit), (5, 0), textcoords="offset points", va="center", color=WRONG)
 
 
-def _working_point(axes: "Axes", coverage: float, risk: float) -> None:
+def _working_point(axes: "Axes", coverage: float, risk: float, words: str) -> None:
     """The point, its foot, and its numbers above the axes, where no line can cross them."""
     axes.plot([coverage], [risk], "o", color=INK, markersize=7, clip_on=False, zorder=5)
     axes.vlines(coverage, 0, risk, color=INK, linewidth=0.8)
-    words = f"● {wording.percent(risk)} at {wording.percent(coverage)} decided"
     axes.set_title(words, loc="right", fontsize=10, color=INK, pad=10)
 
 

@@ -79,6 +79,9 @@ class Reliability:
         ece: Expected calibration error over these bins.
         null_level: The ECE to expect from N samples if the probabilities were perfect; NaN when
             not computed.
+        smooth: Probabilities and how often the prediction was right there, smoothed by a kernel,
+            each of shape (S,); None when not computed.
+        smooth_error: The smooth calibration error; NaN when not computed.
     """
 
     low: Floats
@@ -88,6 +91,8 @@ class Reliability:
     count: Ints
     ece: float
     null_level: float
+    smooth: tuple[Floats, Floats] | None = None
+    smooth_error: float = float("nan")
 
     def __post_init__(self) -> None:
         """Refuse arrays of different lengths."""
@@ -114,6 +119,27 @@ class Reliability:
         return cls(
             bins.low, bins.high, bins.confidence, bins.accuracy, bins.count, bins.ece, null_level
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """What the active policy did with the images of one group.
+
+    Attributes:
+        name: The group.
+        n: Images.
+        accepted: Images decided.
+        wrong: Wrong decisions.
+        positives: Images of the positive class that were decided; 0 when there is none.
+        missed: Those of them that were missed.
+    """
+
+    name: str
+    n: int
+    accepted: int
+    wrong: int
+    positives: int
+    missed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +194,11 @@ class RunReport:
         commands: Shell commands that reproduce the run.
         warnings: What the reader must know before trusting the page.
         split: Name of the split that the arrays come from.
+        group: Shape (N,), which images belong together; None when every image is its own group.
+        groups: Rows of the table of groups, perhaps not all.
+        n_groups: How many groups there are.
+        volume: Images per day that the threshold explorer starts with.
+        error_cost: What a wrong decision costs there, in deferrals.
     """
 
     title: str
@@ -194,6 +225,11 @@ class RunReport:
     commands: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     split: str = "val_test"
+    group: Ints | None = None
+    groups: tuple[GroupRow, ...] = ()
+    n_groups: int = 0
+    volume: int = 1000
+    error_cost: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit each other."""

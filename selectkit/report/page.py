@@ -1,10 +1,10 @@
-"""One run as one HTML page: no script, no request, every text escaped."""
+"""One run as one HTML page: no request, one script, every text escaped."""
 
 from collections.abc import Iterable
 from importlib.resources import files
 from string import Template
 
-from selectkit.report import gallery, sections
+from selectkit.report import explorer, gallery, sections
 from selectkit.report.model import RunReport
 from selectkit.report.wording import text
 
@@ -12,8 +12,8 @@ from selectkit.report.wording import text
 def render(report: RunReport) -> str:
     """Return the report of one run as a complete, self-contained HTML document.
 
-    Equal reports give equal documents. The page holds its style and pictures itself, asks no
-    server for anything, and needs no script.
+    Equal reports give equal documents. The page holds its style, pictures and script itself and
+    asks no server for anything; only the threshold explorer needs the script.
 
     Args:
         report: The measured run.
@@ -28,16 +28,31 @@ def render(report: RunReport) -> str:
         sections.verdict(report),
         sections.warnings(report),
         sections.policies(report),
+        explorer.section(report),
         sections.figures(report),
+        sections.groups(report),
         sections.metrics(report),
         gallery.thumbnails(report),
         sections.provenance(report),
     )
+    return document(report.title, parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """Return a complete HTML document.
+
+    Args:
+        title: Its title, as text.
+        parts: HTML of its sections; empty ones are left out.
+
+    Returns:
+        The document.
+    """
     folder = files("selectkit.report")
     template = (folder / "template.html").read_text(encoding="utf-8")
     style = (folder / "style.css").read_text(encoding="utf-8")
     return Template(template).substitute(
-        title=text(report.title),
+        title=text(title),
         style=style.strip(),
         body="\n".join(part for part in parts if part),
     )

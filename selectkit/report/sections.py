@@ -7,8 +7,10 @@ import numpy as np
 from selectkit.arrays import Ints
 from selectkit.report import figures as draw
 from selectkit.report import wording
-from selectkit.report.model import Estimate, PolicyRow, RunReport
+from selectkit.report.model import Estimate, GroupRow, PolicyRow, RunReport
+from selectkit.report.svg import Drawing
 from selectkit.report.wording import number, percent, text
+from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
 
 def verdict(report: RunReport) -> str:
@@ -58,10 +60,69 @@ def policies(report: RunReport) -> str:
     )
 
 
+def drawings(report: RunReport) -> dict[str, Drawing]:
+    """Return the figures that a report has, by the name of their section."""
+    found = {}
+    if report.curve is not None and len(report.curve.coverage):
+        area = report.metrics.get("augrc", (float("nan"),))[0]
+        found["risk"] = draw.risk_coverage(report.curve)
+        found["generalized"] = draw.generalized(report.curve, area)
+    if report.reliability is not None:
+        found["reliability"] = draw.reliability(report.reliability)
+    if len(report.labels):
+        found["scores"] = draw.scores(
+            report.confidence, report.correct, report.accepted, report.threshold, report.score
+        )
+    if report.accepted.any():
+        found["confusion"] = draw.confusion(confusion_matrix(report), report.classes)
+    return found
+
+
 def figures(report: RunReport) -> str:
-    """Return the four figures."""
-    parts = [_curve(report), _reliability(report), _scores(report), _confusion(report)]
+    """Return the figures with their captions."""
+    found = {name: drawing.inline() for name, drawing in drawings(report).items()}
+    captions = {
+        "risk": ("Risk and coverage", _about_risk),
+        "generalized": ("Generalized risk", _about_generalized),
+        "reliability": ("Reliability", _about_reliability),
+        "scores": ("Scores of right and wrong predictions", _about_scores),
+        "confusion": ("Confusion among accepted", _about_confusion),
+    }
+    parts = [
+        _figure(title, text(about(report)), found[name])
+        for name, (title, about) in captions.items()
+        if name in found
+    ]
+    if "confusion" not in found:
+        empty = '<p class="empty">No matrix to show.</p>'
+        parts.append(_figure("Confusion among accepted", "Nothing was accepted.", empty))
     return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def groups(report: RunReport) -> str:
+    """Return the table of groups, or nothing."""
+    if not report.groups:
+        return ""
+    head = (
+        '<th scope="col">Group</th><th scope="col" class="number">Images</th>'
+        '<th scope="col" class="number">Decided</th>'
+        '<th scope="col" class="number">Wrong among decided</th>'
+        '<th scope="col">95 % interval</th>'
+    )
+    if report.positive is not None:
+        head += '<th scope="col" class="number">Missed positives</th>'
+    rows = "".join(_group(row, report.positive is not None) for row in report.groups)
+    which = "Every group of the test split"
+    if len(report.groups) < report.n_groups:
+        which = (
+            f"The {len(report.groups)} of {report.n_groups:,} groups with the most wrong "
+            "decisions, which is no fair sample of them"
+        )
+    return (
+        f'<section><h2>Groups</h2><p class="lead">{which}. The interval takes the images of a '
+        "group as independent draws from it; the certificate does not, and promises nothing about "
+        f"a single group.</p>{_table('Groups', head, rows)}</section>"
+    )
 
 
 def metrics(report: RunReport) -> str:
@@ -148,6 +209,24 @@ def _policy(row: PolicyRow) -> str:
     )
 
 
+def _group(row: GroupRow, with_positives: bool) -> str:
+    error = row.wrong / row.accepted if row.accepted else float("nan")
+    bounds = (clopper_pearson_lower, clopper_pearson_upper)
+    low, high = (float(bound(row.wrong, row.accepted, 0.025)) for bound in bounds)
+    shown = wording.interval((error, low, high), True) if row.accepted else "–"
+    cells = (
+        f'<td class="number" data-label="Images">{row.n:,}</td>'
+        f'<td class="number" data-label="Decided">{percent(row.accepted / row.n)}</td>'
+        f'<td class="number" data-label="Wrong among decided"><data value="{error!r}">'
+        f"{percent(error)}</data> ({row.wrong:,} of {row.accepted:,})</td>"
+        f'<td class="interval" data-label="95 % interval">{shown}</td>'
+    )
+    if with_positives:
+        missed = f"{row.missed:,} of {row.positives:,}"
+        cells += f'<td class="number" data-label="Missed positives">{missed}</td>'
+    return f'<tr><th scope="row">{text(row.name)}</th>{cells}</tr>'
+
+
 def _metric(name: str, estimate: Estimate) -> str:
     label, why, rate = wording.metric(name)
     return (
@@ -192,53 +271,47 @@ def _figure(title: str, caption: str, body: str) -> str:
     )
 
 
-def _curve(report: RunReport) -> str:
-    if report.curve is None or not len(report.curve.coverage):
-        return ""
-    caption = (
+def _about_risk(report: RunReport) -> str:
+    dot = report.curve is not None and report.curve.point is not None
+    return (
         "Deferring more leaves fewer mistakes. The band is the 95 % interval at each coverage"
-        + ("." if report.curve.point is None else "; the dot is where this policy works.")
+        + ("; the dot is where this policy works." if dot else ".")
     )
-    return _figure("Risk and coverage", caption, draw.risk_coverage(report.curve))
 
 
-def _reliability(report: RunReport) -> str:
-    if report.reliability is None:
-        return ""
-    caption = (
-        "The marks show how often the prediction was right; red is the gap to its probability. "
-        + wording.calibration_error(report.reliability)
+def _about_generalized(report: RunReport) -> str:
+    return (
+        "Wrong decisions among all images, deferred ones included: what slips through. The area "
+        "below the curve is AUGRC; less is better."
     )
-    return _figure("Reliability", text(caption), draw.reliability(report.reliability))
 
 
-def _scores(report: RunReport) -> str:
-    if not len(report.labels):
+def _about_reliability(report: RunReport) -> str:
+    bins = report.reliability
+    if bins is None:
         return ""
+    marks = "The marks show how often the prediction was right; red is the gap to its probability. "
+    line = "The line is the same without bins. " if bins.smooth is not None else ""
+    return marks + line + wording.calibration_error(bins)
+
+
+def _about_scores(report: RunReport) -> str:
     where = "no single threshold"
     if isinf(report.threshold):
         where = "every image deferred" if report.threshold > 0 else "every image accepted"
     elif not isnan(report.threshold):
         where = f"the line is the threshold, {number(report.threshold)}"
-    caption = f"A good score puts the right ones to the right of the wrong ones; {where}."
-    svg = draw.scores(
-        report.confidence, report.correct, report.accepted, report.threshold, report.score
-    )
-    return _figure("Scores of right and wrong predictions", caption, svg)
+    return f"A good score puts the right ones to the right of the wrong ones; {where}."
 
 
-def _confusion(report: RunReport) -> str:
-    title = "Confusion among accepted"
-    if not report.accepted.any():
-        return _figure(title, "Nothing was accepted.", '<p class="empty">No matrix to show.</p>')
+def _about_confusion(report: RunReport) -> str:
     caption = (
         "Rows are true classes, columns predictions. Red cells are mistakes, on a scale that "
         "keeps rare ones visible."
     )
     if report.positive is not None:
-        caption += f" Positive class: {text(report.classes[report.positive])}."
-    svg = draw.confusion(confusion_matrix(report), report.classes)
-    return _figure(title, caption, svg)
+        caption += f" Positive class: {report.classes[report.positive]}."
+    return caption
 
 
 def confusion_matrix(report: RunReport) -> Ints:

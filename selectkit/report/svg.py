@@ -7,6 +7,7 @@ style sheet decides what they are. Text stays text and takes the font of the pag
 import io
 import re
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,19 @@ PALETTE = {
     "accent": "#1d5c85",
     "wrong": "#b23a2a",
 }
+# Lines of several runs in one figure; told apart by their dashes, too.
+SERIES = {
+    "series-1": "#1d5c86",
+    "series-2": "#b5541c",
+    "series-3": "#2c7a4f",
+    "series-4": "#7b4a9e",
+    "series-5": "#8a6a00",
+    "series-6": "#a8326a",
+}
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), "-", (0, (5, 2)))
 WIDTH = 5.0  # inches; 72 SVG units each
+_DPI = 200
+_FONT = "system-ui, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
@@ -42,6 +55,51 @@ _STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "text.parse_math": False,
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is drawn and not yet saved.
+
+    Attributes:
+        name: Its name: part of a file name, and of the element ids inside its SVG.
+        figure: Drawn in colours of `PALETTE` and `SERIES`.
+        alt: What it says, for those who do not see it.
+    """
+
+    name: str
+    figure: "Figure"
+    alt: str
+
+    def inline(self) -> str:
+        """Return an `<svg>` element for a page that defines the colours."""
+        with theme(self.name):
+            return inline(self.figure, self.alt)
+
+    def svg(self) -> bytes:
+        """Return an SVG file of its own: light colours, on paper."""
+        text = self.inline()
+        for variable, colour in {**PALETTE, **SERIES}.items():
+            text = text.replace(f"var(--{variable})", colour)
+        box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+        size = f'width="{box[1]}" height="{box[2]}" ' if box else ""
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}font-family="{_FONT}" '
+        start = text.index(">") + 1
+        paper = f'<rect width="100%" height="100%" fill="{PALETTE["paper"]}"/>'
+        return (head + text[len("<svg ") : start] + paper + text[start:] + "\n").encode()
+
+    def png(self) -> bytes:
+        """Return a PNG file, on paper."""
+        with theme(self.name):
+            buffer = io.BytesIO()
+            self.figure.savefig(
+                buffer,
+                format="png",
+                dpi=_DPI,
+                metadata={"Software": None, "Description": self.alt},
+                facecolor=PALETTE["paper"],
+            )
+            return buffer.getvalue()
 
 
 def theme(name: str) -> AbstractContextManager[None]:
@@ -78,7 +136,7 @@ def inline(figure: "Figure", alt: str) -> str:
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    for variable, colour in PALETTE.items():
+    for variable, colour in {**PALETTE, **SERIES}.items():
         text = text.replace(colour, f"var(--{variable})")
     box = re.search(r'viewBox="[^"]*"', text)
     head = f'<svg {box.group() if box else ""} role="img" aria-label="{escape(alt)}">'

@@ -140,6 +140,17 @@ def alt_curve(curve: Curve) -> str:
     return text + (f" The target is {percent(curve.limit)}." if curve.limit is not None else "")
 
 
+def alt_generalized(curve: Curve, area: float) -> str:
+    """Return the sentence that stands for the figure of the generalized risk."""
+    text = "Share of all images that is wrong and decided, against coverage."
+    if len(curve.risk):
+        text += f" At full coverage it is {percent(float(curve.coverage[-1] * curve.risk[-1]))}."
+    if curve.point is not None:
+        coverage, risk = curve.point
+        text += f" The policy works at coverage {percent(coverage)}: {percent(coverage * risk)}."
+    return text + ("" if isnan(area) else f" The area below, AUGRC, is {number(area)}.")
+
+
 def alt_reliability(bins: Reliability) -> str:
     """Return the sentence that stands for the reliability diagram."""
     filled = np.flatnonzero(bins.count > 0)
@@ -159,9 +170,10 @@ def calibration_error(bins: Reliability) -> str:
     text = f"Expected calibration error {number(bins.ece)}"
     if isnan(bins.null_level):
         return text + "."
-    return (
-        f"{text}; perfect probabilities would show {number(bins.null_level)} on this many images."
-    )
+    text += f"; perfect probabilities would show {number(bins.null_level)} on this many images."
+    if isnan(bins.smooth_error):
+        return text
+    return f"{text} Without bins: {number(bins.smooth_error)}."
 
 
 def alt_scores(correct: Bools, accepted: Bools, threshold: float) -> str:

@@ -22,7 +22,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--hide-scrollbars", "--enable-logging=stderr", "--v=0",
 )  # fmt: skip
-# A window cannot be narrower than 500 px, a frame can. The page itself stays without a script.
+# A window cannot be narrower than 500 px, a frame can. The page has one script of its own.
 # The frame inherits the policy: whatever the page wants beyond its own text is a console error.
 MEASURE = """<!DOCTYPE html><title>waiting</title>
 <meta http-equiv="Content-Security-Policy"
@@ -57,7 +57,7 @@ def test_the_page_fits_its_window(tmp_path: Path, width: int, n_classes: int) ->
     assert seen["scroll"] == width
     assert seen["right"] <= width
     assert seen["pictures"] == [1]
-    assert len(seen["figures"]) == 4
+    assert len(seen["figures"]) == 5
     assert min(seen["figures"]) >= 330
     assert seen["smallest"] >= 8
 

@@ -50,7 +50,18 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
     from selectkit.cli.main import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    common = {"source", "store", "run", "out", "config", "json", "scores", "sweep", "sort"}
+    common = {
+        "source",
+        "store",
+        "run",
+        "out",
+        "config",
+        "json",
+        "scores",
+        "sweep",
+        "sort",
+        "compare",
+    }
     for cls in (config.ExtractConfig, config.FitConfig, config.CalibrateConfig,
                 config.CompareConfig, config.EvaluateConfig):  # fmt: skip
         verb = cls.__name__.removesuffix("Config").lower()

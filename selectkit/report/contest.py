@@ -1,0 +1,172 @@
+"""Runs side by side: overlaid curves, their policies, and paired differences."""
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+
+from selectkit.metrics import risk_coverage_curve
+from selectkit.report import svg, wording
+from selectkit.report.markdown import cell
+from selectkit.report.markdown import table as markdown_table
+from selectkit.report.model import RunReport
+from selectkit.report.page import document
+from selectkit.report.wording import percent, text
+
+_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What the page of a comparison shows.
+
+    Attributes:
+        names: Names of the runs; the first is the reference.
+        reports: What was measured of each, on the same rows.
+        n: Test rows.
+        header: Of the table of differences.
+        rows: Its cells.
+    """
+
+    names: tuple[str, ...]
+    reports: tuple[RunReport, ...]
+    n: int
+    header: list[str]
+    rows: list[list[str]]
+
+
+def curves(contest: Contest) -> svg.Drawing:
+    """Draw the risk and the generalized risk of every run against coverage.
+
+    Args:
+        contest: The runs.
+
+    Returns:
+        The figure; dots are where the policies work.
+    """
+    with svg.theme("comparison"):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(2 * svg.WIDTH, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        looks = islice(cycle(zip(svg.SERIES.values(), svg.DASHES, strict=True)), len(contest.names))
+        for name, report, (colour, dash) in zip(contest.names, contest.reports, looks, strict=True):
+            found = risk_coverage_curve(report.confidence, ~report.correct)
+            places = np.unique(np.linspace(0, len(found.coverage) - 1, _POINTS).astype(np.int64))
+            c, label = found.coverage[places], wording.shorten(name, 28)
+            left.plot(c, found.risk[places], color=colour, linestyle=dash, linewidth=1.8)
+            right.plot(
+                np.append(0, c),
+                np.append(0, found.generalized_risk[places]),
+                color=colour,
+                linestyle=dash,
+                linewidth=1.8,
+                label=label,
+            )
+            share = float(report.accepted.mean())
+            wrong = float((report.accepted & ~report.correct).mean())
+            right.plot([share], [wrong], "o", color=colour, markersize=6, clip_on=False)
+            if share:
+                left.plot([share], [wrong / share], "o", color=colour, markersize=6, clip_on=False)
+        for axes, title in ((left, "Error among accepted"), (right, "Wrong and decided, of all")):
+            axes.set(xlim=(0, 1), xlabel="Coverage: share decided automatically")
+            axes.set_ylim(bottom=0)
+            axes.set_title(title, loc="left", fontsize=10, color=svg.PALETTE["muted"], pad=8)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda x, _: f"{100 * x:.4g}{wording.UNIT}")
+        right.legend(loc="upper left", frameon=False, fontsize=9.5)
+        return svg.Drawing("comparison", figure, _alt(contest))
+
+
+def render(contest: Contest) -> str:
+    """Return the comparison as one self-contained HTML page without a script.
+
+    Args:
+        contest: The runs.
+
+    Returns:
+        The document.
+    """
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in contest.header)
+    rows = "".join(
+        f'<tr><th scope="row">{text(row[0])}</th>'
+        + "".join(f"<td>{text(value)}</td>" for value in row[1:])
+        + "</tr>"
+        for row in contest.rows
+    )
+    policies = "".join(
+        f'<tr><th scope="row">{text(line[0])}</th>'
+        + "".join(f"<td>{text(value)}</td>" for value in line[1:])
+        + "</tr>"
+        for line in _policies(contest)
+    )
+    names = "".join(f'<th scope="col">{name}</th>' for name in _POLICY_HEADER)
+    return document(
+        "Runs compared",
+        (
+            f'<header><h1>Runs compared</h1><p class="byline">{_about(contest)}</p></header>',
+            _wide("Policies", names, policies),
+            '<section><figure class="panel curves"><figcaption><h2>Curves</h2><p>Dots are where '
+            f"the policies work.</p></figcaption>{curves(contest).inline()}</figure></section>",
+            _wide(f"Differences from {text(contest.names[0])}", head, rows, _NOTE),
+        ),
+    )
+
+
+def markdown(contest: Contest) -> str:
+    """Return the comparison as Markdown, without the curves.
+
+    Args:
+        contest: The runs.
+
+    Returns:
+        The document.
+    """
+    parts = [
+        "# Runs compared",
+        cell(_about(contest)),
+        markdown_table(_POLICY_HEADER, _policies(contest)),
+        f"## Differences from {cell(contest.names[0])}",
+        _NOTE,
+        markdown_table(contest.header, contest.rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_POLICY_HEADER = ["Run", "Target", "Decided", "Wrong among decided"]
+_NOTE = (
+    "Paired 95 % bootstrap intervals: every run is judged on the same resamples. p-values are "
+    "corrected for all lines of the table (Holm). A run chosen by this table was chosen on the "
+    "test images: its figures flatter it from then on."
+)
+
+
+def _about(contest: Contest) -> str:
+    return f"{len(contest.names)} runs on the same {contest.n:,} images of val_test"
+
+
+def _policies(contest: Contest) -> list[list[str]]:
+    lines = []
+    for name, report in zip(contest.names, contest.reports, strict=True):
+        decided, wrong = report.accepted.sum(), (report.accepted & ~report.correct).sum()
+        share = wrong / decided if decided else float("nan")
+        error = f"{percent(float(share))} ({wrong:,} of {decided:,})"
+        lines.append([name, report.target, percent(float(report.accepted.mean())), error])
+    return lines
+
+
+def _wide(title: str, head: str, rows: str, note: str = "") -> str:
+    lead = f'<p class="lead">{note}</p>' if note else ""
+    return (
+        f"<section><h2>{title}</h2>{lead}"
+        f'<div class="scroll panel" role="region" aria-label="{title}" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _alt(contest: Contest) -> str:
+    lines = [
+        f"{name}: error {percent(float((~report.correct).mean()))} if everything is decided."
+        for name, report in zip(contest.names, contest.reports, strict=True)
+    ]
+    return "Risk and generalized risk against coverage. " + " ".join(lines)

@@ -1,0 +1,109 @@
+"""The report as Markdown: the same tables, figures beside it."""
+
+from collections.abc import Sequence
+from math import isnan
+
+from selectkit.report import wording
+from selectkit.report.model import Estimate, RunReport
+from selectkit.report.sections import drawings
+from selectkit.report.wording import number, percent
+
+
+def document(report: RunReport, figures: str) -> str:
+    """Return the report as Markdown.
+
+    Args:
+        report: The run.
+        figures: Folder of the PNG figures, relative to the document.
+
+    Returns:
+        The document.
+    """
+    parts = [
+        f"# {cell(report.title)}",
+        f"Run {cell(report.run)}, evaluated {cell(report.created)}",
+        f"**{wording.PROMISES[report.promise]}.** Target: {cell(report.target)}",
+        *map(cell, report.certificate),
+    ]
+    if report.warnings:
+        parts += ["## Before you rely on this", _list(report.warnings)]
+    if report.policies:
+        parts += ["## Policies", _policies(report)]
+    parts += ["## Figures"]
+    parts += [f"![{cell(d.alt)}]({figures}/{d.name}.png)" for d in drawings(report).values()]
+    if report.groups:
+        parts += ["## Groups", _groups(report)]
+    if report.metrics:
+        parts += ["## All metrics", _metrics(report)]
+    if report.provenance:
+        parts += ["## Provenance", _list([f"{k}: {v}" for k, v in report.provenance.items()])]
+    if report.commands:
+        parts += ["## Reproduce", "\n".join(f"    {line}" for line in report.commands)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text, the others are figures.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells as plain text.
+
+    Returns:
+        The table, without a line break at its end.
+    """
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(
+        "| " + " | ".join(c if i == 1 else cell(c) for c in line) + " |"
+        for i, line in enumerate(lines)
+    )
+
+
+def cell(words: str) -> str:
+    """Return text of which Markdown makes nothing but text, on one line."""
+    for mark in "\\`*_[]<>|#!":
+        words = words.replace(mark, "&lt;" if mark == "<" else f"\\{mark}")
+    return " ".join(words.split())
+
+
+def _policies(report: RunReport) -> str:
+    rows = [
+        [
+            row.policy + (" (this report)" if row.active else ""),
+            _rate(row.coverage),
+            _rate(row.error),
+            f"{row.deferred:,}",
+            row.bound,
+        ]
+        for row in report.policies
+    ]
+    return table(["Policy", "Coverage", "Wrong among accepted", "Deferred", "Certified"], rows)
+
+
+def _groups(report: RunReport) -> str:
+    rows = [
+        [row.name, f"{row.n:,}", f"{row.accepted:,}", f"{row.wrong:,}"]
+        + ([f"{row.missed:,} of {row.positives:,}"] if report.positive is not None else [])
+        for row in report.groups
+    ]
+    header = ["Group", "Images", "Decided", "Wrong"]
+    return table(header + (["Missed positives"] if report.positive is not None else []), rows)
+
+
+def _metrics(report: RunReport) -> str:
+    rows = []
+    for name, estimate in report.metrics.items():
+        label, _, rate = wording.metric(name)
+        shown = percent(estimate[0]) if rate else number(estimate[0])
+        rows.append([label, shown, wording.interval(estimate, rate)])
+    return table(["Metric", "Value", "95 % interval"], rows)
+
+
+def _rate(estimate: Estimate) -> str:
+    if isnan(estimate[1]):
+        return percent(estimate[0])
+    return f"{percent(estimate[0])} ({wording.interval(estimate, True)})"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"* {cell(line)}" for line in lines)
