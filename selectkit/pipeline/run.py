@@ -42,7 +42,7 @@ R = TypeVar("R", bound=Rows)
 
 CHECKPOINT, LOG = "checkpoint", "log.jsonl"
 _UNFINISHED = {CHECKPOINT, LOG, "tensorboard"}
-_BLOCK_ENTRIES = 2**26
+_BLOCK_ENTRIES = 2**24
 
 MEASURED = (
     "metrics.json", "metrics.csv", "report.html", "report.json", "report.safetensors",
@@ -440,7 +440,7 @@ def logits_by_blocks(
 def feature_blocks(
     store: FeatureStore, view: str, feature: str, rows: Rows
 ) -> Iterator[tuple[int, Floats]]:
-    """Read features of rows, a quarter of a gigabyte at a time.
+    """Read features of rows, 64 megabytes at a time.
 
     Args:
         store: The store.
