@@ -30,7 +30,7 @@ def command(
 
       selectkit calibrate run --target error=0.01
 
-      selectkit calibrate run --target coverage=0.8
+      selectkit calibrate run --target coverage=0.8 --calibrator auto
     """
     from selectkit.cli.output import print_json, say, warn
     from selectkit.pipeline import calibrate

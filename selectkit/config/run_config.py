@@ -296,9 +296,16 @@ class CalibrateConfig:
     ] = None
     delta: Annotated[Rate, Help("The promise may fail with at most this probability.")] = 0.1
     calibrator: Annotated[
-        Literal["temperature", "platt", "none"],
-        Help("Probability calibrator, fitted on val_select."),
-    ] = "temperature"
+        Literal[
+            "temperature", "vector", "matrix", "dirichlet", "platt", "beta", "isotonic",
+            "histogram", "none", "auto",
+        ],
+        Help(
+            "Probability calibrator, fitted on val_select: temperature, vector, matrix, dirichlet, "
+            "isotonic, histogram, for two classes also platt, beta; none; or auto: the smallest "
+            "cross-validated likelihood, by group."
+        ),
+    ] = "temperature"  # fmt: skip
     score: Annotated[
         Literal[
             "msp", "margin", "neg_entropy", "energy", "max_logit", "gate", "mahalanobis", "knn",

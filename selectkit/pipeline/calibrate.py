@@ -1,7 +1,6 @@
 """The verb `calibrate`: a probability calibrator on val_select, a threshold on val_calib."""
 
 import hashlib
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import numpy.typing as npt
 from selectkit import artifact
 from selectkit.arrays import Bools
 from selectkit.cache import Features, FeatureStore
-from selectkit.calibrate import CALIBRATORS, Calibrator, Identity
+from selectkit.calibrate import Calibrator
 from selectkit.config import CalibrateConfig
-from selectkit.errors import CalibrationError, ConfigError, LeakageError
+from selectkit.errors import ConfigError, LeakageError
 from selectkit.location import local_path
+from selectkit.pipeline.calibrators import FittedCalibrator, fitted_calibrator
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.run import MEASURED, RunDirectory
 from selectkit.pipeline.scores import save_score, score_named
@@ -32,7 +32,7 @@ class Calibration:
         run: The run directory.
         target: What was asked.
         delta: Probability with which the promise may fail.
-        calibrator: The fitted probability calibrator.
+        fit: The fitted probability calibrator, and the others that were tried.
         policy: The policy that was found; it defers everything when the target is infeasible.
         kept: True when the target is infeasible and the run keeps the feasible policy it had.
         warnings: What the user should look at.
@@ -41,10 +41,15 @@ class Calibration:
     run: Path
     target: Target
     delta: float
-    calibrator: Calibrator
+    fit: FittedCalibrator
     policy: SoftmaxPolicy
     kept: bool
     warnings: tuple[str, ...]
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The fitted probability calibrator."""
+        return self.fit.calibrator
 
     @property
     def feasible(self) -> bool:
@@ -59,6 +64,7 @@ class Calibration:
             "target": str(self.target),
             "delta": self.delta,
             "calibrator": self.calibrator.to_dict(),
+            "candidates": [candidate.to_dict() for candidate in self.fit.candidates],
             "policy": self.policy.to_dict(),
             "warnings": list(self.warnings),
         }
@@ -67,13 +73,14 @@ class Calibration:
         """Return the answer as lines for people."""
         if self.policy.infeasible is not None:
             then = "keeps the policy it had" if self.kept else "defers everything"
-            return [self.policy.infeasible.message(), f"{self.run} {then}"]
+            return [*self.fit.table(), self.policy.infeasible.message(), f"{self.run} {then}"]
         certificate = self.policy.certificate
         assert certificate is not None  # a feasible policy has one
         rule = f"accept iff {self.policy.score} >= {self.policy.threshold:.6g}"
         if self.policy.threshold < -1e300:  # below every finite score
             rule = "accept everything"
         return [
+            *self.fit.table(),
             certificate.sentence(),
             f"{rule}: {certificate.coverage:.1%} of val_calib",
             f"next: selectkit evaluate {self.run}",
@@ -108,7 +115,7 @@ def calibrate(
         ConfigError: If the target is missing or makes no sense.
         ArtifactError: If the run is missing or damaged.
         LeakageError: If the store is no longer split as it was when the head was fitted.
-        CalibrationError: If val_select does not identify Platt's calibrator.
+        CalibrationError: If val_select does not identify the calibrator.
     """
     chosen = settled(CalibrateConfig, config, settings)
     target = _target(chosen)
@@ -120,12 +127,12 @@ def calibrate(
         )
     cache = opened.store(store)
     select, raw = opened.outputs(cache, "val_select")
-    calibrator, notes = fitted_calibrator(chosen.calibrator, raw, select)
-    probabilities = calibrator.probabilities(raw.logits)
+    fit = fitted_calibrator(chosen.calibrator, raw, select)
+    probabilities = fit.calibrator.probabilities(raw.logits)
     score, fitted_on, about_score = score_named(
         chosen.score, opened, cache, select, replace(raw, probabilities=probabilities)
     )
-    calib, outputs = opened.outputs(cache, "val_calib", calibrator)
+    calib, outputs = opened.outputs(cache, "val_calib", fit.calibrator)
     policy, n_used = certified(
         calib,
         outputs,
@@ -139,10 +146,14 @@ def calibrate(
         run=opened.path,
         target=target,
         delta=chosen.delta,
-        calibrator=calibrator,
+        fit=fit,
         policy=policy,
         kept=kept,
-        warnings=(*notes, *about_score, *_warnings(target, chosen, calib, n_used, opened, cache)),
+        warnings=(
+            *fit.warnings,
+            *about_score,
+            *_warnings(target, chosen, calib, n_used, opened, cache),
+        ),
     )
     if not kept:
         _write(opened, chosen, result, select, calib, fitted_on)
@@ -221,33 +232,6 @@ def one_per_group(rows: Features, among: Bools | None = None) -> npt.NDArray[np.
         group = rows.groups[place]
         chosen[group] = min(chosen.get(group, key), key)
     return np.array(sorted(place for _, place in chosen.values()), dtype=np.int64)
-
-
-def fitted_calibrator(
-    name: str, raw: Outputs, select: Features
-) -> tuple[Calibrator, tuple[str, ...]]:
-    """Fit a calibrator; logits that need none, or cannot use one, keep their probabilities.
-
-    Args:
-        name: A key of `CALIBRATORS`.
-        raw: What the head says about val_select.
-        select: The rows of val_select.
-
-    Returns:
-        The calibrator, and what the user should know.
-
-    Raises:
-        CalibrationError: If val_select does not identify it.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            fitted: Calibrator = CALIBRATORS[name].fit(raw.logits, select.y)
-        except CalibrationError as error:
-            if name != "temperature":
-                raise
-            return Identity(), (f"probabilities stay uncalibrated: {error}",)
-    return fitted, tuple(str(w.message) for w in caught)
 
 
 def _target(config: CalibrateConfig) -> Target:

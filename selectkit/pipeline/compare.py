@@ -19,7 +19,7 @@ from selectkit.calibrate import Calibrator
 from selectkit.config import CalibrateConfig, CompareConfig
 from selectkit.errors import ConfigError
 from selectkit.metrics import Interval
-from selectkit.pipeline.calibrate import fitted_calibrator
+from selectkit.pipeline.calibrators import fitted_calibrator
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.ranking import REFERENCE, ScoreRow, ranked
 from selectkit.pipeline.run import RunDirectory
@@ -158,7 +158,8 @@ def _calibrator(
 ) -> tuple[Calibrator, tuple[str, ...]]:
     if (run.path / "calibrator.json").is_file():
         return run.calibrator()[0], ()
-    return fitted_calibrator(CalibrateConfig().calibrator, raw, select)
+    fit = fitted_calibrator(CalibrateConfig().calibrator, raw, select)
+    return fit.calibrator, fit.warnings
 
 
 def _scores(

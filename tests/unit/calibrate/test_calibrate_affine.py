@@ -25,7 +25,7 @@ def _objective(v: Floats, x: Floats, y: Labels, penalties: tuple[float, float]) 
 
 
 def _flat(calibrator: Dirichlet | MatrixScaling) -> Floats:
-    return np.r_[np.ravel(calibrator.weights), calibrator.bias]
+    return np.asarray(np.r_[np.ravel(calibrator.weights), calibrator.bias])
 
 
 def test_vector_scaling_recovers_slopes_and_intercepts() -> None:
@@ -54,7 +54,7 @@ def test_matrix_scaling_recovers_the_map() -> None:
     fitted = MatrixScaling.fit(z, y, penalties=(0.0, 0.0))
 
     def centred(m: Floats) -> Floats:
-        return m - m.mean(axis=0)
+        return np.asarray(m - m.mean(axis=0))
 
     np.testing.assert_allclose(centred(np.array(fitted.weights)), centred(w), atol=0.03)
     np.testing.assert_allclose(centred(np.array(fitted.bias)), centred(b), atol=0.05)

@@ -30,9 +30,11 @@ def _at(problem: Multinomial, v: Floats, free: Floats) -> Floats:
 def test_the_gradient_is_the_slope_of_the_value() -> None:
     problem = _problem()
     v = np.random.default_rng(1).normal(size=problem.free.shape)
-    slope = approx_fprime(
-        v[problem.free], lambda f: problem.value_and_gradient(_at(problem, v, f))[0], 1e-7
-    )
+
+    def value(free: Floats) -> float:
+        return problem.value_and_gradient(_at(problem, v, free))[0]
+
+    slope = approx_fprime(v[problem.free], value, 1e-7)
     gradient = problem.value_and_gradient(v)[1]
     np.testing.assert_allclose(gradient[problem.free], slope, atol=1e-6)
     assert not gradient[~problem.free].any()
