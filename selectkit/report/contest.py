@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from selectkit.report.markdown import table as markdown_table
 from selectkit.report.model import RunReport
 from selectkit.report.page import document
 from selectkit.report.wording import percent, text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _POINTS = 400
 
@@ -36,7 +40,7 @@ class Contest:
 
 
 def curves(contest: Contest) -> svg.Drawing:
-    """Draw the risk and the generalized risk of every run against coverage.
+    """Draw the risk and the generalized risk of every run against coverage, side by side.
 
     Args:
         contest: The runs.
@@ -47,35 +51,51 @@ def curves(contest: Contest) -> svg.Drawing:
     with svg.theme("comparison"):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(2 * svg.WIDTH, 4.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        looks = islice(cycle(zip(svg.SERIES.values(), svg.DASHES, strict=True)), len(contest.names))
-        for name, report, (colour, dash) in zip(contest.names, contest.reports, looks, strict=True):
-            found = risk_coverage_curve(report.confidence, ~report.correct)
-            places = np.unique(np.linspace(0, len(found.coverage) - 1, _POINTS).astype(np.int64))
-            c, label = found.coverage[places], wording.shorten(name, 28)
-            left.plot(c, found.risk[places], color=colour, linestyle=dash, linewidth=1.8)
-            right.plot(
-                np.append(0, c),
-                np.append(0, found.generalized_risk[places]),
-                color=colour,
-                linestyle=dash,
-                linewidth=1.8,
-                label=label,
-            )
-            share = float(report.accepted.mean())
-            wrong = float((report.accepted & ~report.correct).mean())
-            right.plot([share], [wrong], "o", color=colour, markersize=6, clip_on=False)
-            if share:
-                left.plot([share], [wrong / share], "o", color=colour, markersize=6, clip_on=False)
-        for axes, title in ((left, "Error among accepted"), (right, "Wrong and decided, of all")):
-            axes.set(xlim=(0, 1), xlabel="Coverage: share decided automatically")
-            axes.set_ylim(bottom=0)
-            axes.set_title(title, loc="left", fontsize=10, color=svg.PALETTE["muted"], pad=8)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(lambda x, _: f"{100 * x:.4g}{wording.UNIT}")
-        right.legend(loc="upper left", frameon=False, fontsize=9.5)
+        figure = Figure(figsize=(2 * svg.WIDTH, 4.2), layout="constrained")
+        for axes, generalized in zip(figure.subplots(1, 2), (False, True), strict=True):
+            _draw(axes, contest, generalized=generalized)
         return svg.Drawing("comparison", figure, _alt(contest))
+
+
+def curve(contest: Contest, *, generalized: bool) -> svg.Drawing:
+    """Draw one of the two.
+
+    Args:
+        contest: The runs.
+        generalized: The generalized risk instead of the risk.
+
+    Returns:
+        The figure.
+    """
+    name = "comparison-generalized" if generalized else "comparison-risk"
+    with svg.theme(name):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(svg.WIDTH, 3.9), layout="constrained")
+        _draw(figure.add_subplot(), contest, generalized=generalized)
+        return svg.Drawing(name, figure, _alt(contest))
+
+
+def _draw(axes: "Axes", contest: Contest, *, generalized: bool) -> None:
+    looks = islice(cycle(zip(svg.SERIES.values(), svg.DASHES, strict=True)), len(contest.names))
+    for name, report, (colour, dash) in zip(contest.names, contest.reports, looks, strict=True):
+        found = risk_coverage_curve(report.confidence, ~report.correct)
+        places = np.unique(np.linspace(0, len(found.coverage) - 1, _POINTS).astype(np.int64))
+        risk = found.generalized_risk if generalized else found.risk
+        label = wording.shorten(name, 28)
+        axes.plot(found.coverage[places], risk[places], color=colour, linestyle=dash,
+                  linewidth=1.8, label=label)  # fmt: skip
+        decided, wrong = report.accepted.mean(), (report.accepted & ~report.correct).mean()
+        if decided:
+            height = wrong if generalized else wrong / decided
+            axes.plot([decided], [height], "o", color=colour, markersize=6, clip_on=False)
+    title = "Wrong and decided, of all" if generalized else "Error among accepted"
+    axes.set(xlim=(0, 1), xlabel="Coverage: share decided automatically")
+    axes.set_ylim(bottom=0)
+    axes.set_title(title, loc="left", fontsize=10, color=svg.PALETTE["muted"], pad=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda x, _: f"{100 * x:.4g}{wording.UNIT}")
+    axes.legend(loc="upper left", frameon=False, fontsize=9.5, handlelength=2.8)
 
 
 def render(contest: Contest) -> str:
@@ -106,8 +126,10 @@ def render(contest: Contest) -> str:
         (
             f'<header><h1>Runs compared</h1><p class="byline">{_about(contest)}</p></header>',
             _wide("Policies", names, policies),
-            '<section><figure class="panel curves"><figcaption><h2>Curves</h2><p>Dots are where '
-            f"the policies work.</p></figcaption>{curves(contest).inline()}</figure></section>",
+            '<div class="figures">'
+            + _figure("Risk and coverage", curve(contest, generalized=False))
+            + _figure("Generalized risk", curve(contest, generalized=True))
+            + "</div>",
             _wide(f"Differences from {text(contest.names[0])}", head, rows, _NOTE),
         ),
     )
@@ -153,6 +175,13 @@ def _policies(contest: Contest) -> list[list[str]]:
         error = f"{percent(float(share))} ({wrong:,} of {decided:,})"
         lines.append([name, report.target, percent(float(report.accepted.mean())), error])
     return lines
+
+
+def _figure(title: str, drawing: svg.Drawing) -> str:
+    return (
+        f'<figure class="panel"><figcaption><h2>{title}</h2><p>Dots are where the policies work.'
+        f"</p></figcaption>{drawing.inline()}</figure>"
+    )
 
 
 def _wide(title: str, head: str, rows: str, note: str = "") -> str:
