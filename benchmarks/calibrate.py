@@ -1,0 +1,176 @@
+"""Are calibrators fitted as fast as can be, and to the minimum?
+
+Run `python -m benchmarks.calibrate > benchmarks/results/calibrate.jsonl`; `--netcal FOLDER` names a
+folder of packages (`pip install --target`) that has netcal, which is then measured in the same run.
+The floors are what an hour of numpy gives: Newton's method for a temperature, L-BFGS for Dirichlet
+calibration. All times are CPU seconds of one process; run it with one thread of BLAS.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from time import process_time
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks._figures import figure, middle
+from selectkit.arrays import log_softmax
+from selectkit.calibrate import (
+    Beta,
+    Dirichlet,
+    Histogram,
+    Isotonic,
+    MatrixScaling,
+    Platt,
+    Temperature,
+    VectorScaling,
+)
+
+Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+PENALTIES = (1e-3, 1e-3)
+
+
+def sample(n: int, k: int) -> tuple[Floats, Labels]:
+    """Logits, and labels of an affine map of them."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(n, k)) * 3
+    w = np.diag(rng.uniform(0.4, 0.7, k)) + 0.05 * rng.normal(size=(k, k))
+    y = (z @ w.T + 0.5 * rng.normal(size=k) + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return z, y
+
+
+def plain_temperature(z: Floats, y: Labels) -> float:
+    """Newton's method on all rows, no safeguard."""
+    d, b = z - z[np.arange(len(y)), y][:, np.newaxis], 0.5
+    for _ in range(30):
+        p = np.exp(b * d - (b * d).max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        first = (p * d).sum(axis=1)
+        step = first.mean() / ((p * d * d).sum(axis=1) - first**2).mean()
+        b -= step
+        if abs(step) < 1e-10:
+            break
+    return 1 / b
+
+
+def objective(v: Floats, x: Floats, y: Labels) -> tuple[float, Floats]:
+    """The penalised likelihood of Dirichlet calibration, and its gradient."""
+    k, rows = x.shape[1], np.arange(len(y))
+    w = v.reshape(k, k + 1)
+    weights = np.full((k, k + 1), PENALTIES[0])
+    weights[:, k] = PENALTIES[1]
+    np.fill_diagonal(weights, 0)
+    logs = log_softmax(x @ w[:, :k].T + w[:, k])
+    p = np.exp(logs)
+    p[rows, y] -= 1
+    gradient = np.c_[p.T @ x, p.sum(axis=0)] / len(y) + 2 * weights * w
+    return float(-logs[rows, y].mean() + (weights * w**2).sum()), gradient.ravel()
+
+
+def plain_dirichlet(x: Floats, y: Labels) -> Floats:
+    """SciPy's L-BFGS with the analytic gradient."""
+    from scipy.optimize import minimize
+
+    start = np.c_[np.eye(x.shape[1]), np.zeros(x.shape[1])].ravel()
+    found = minimize(
+        lambda v: objective(v, x, y),
+        start,
+        args=(),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-13, "gtol": 1e-8},
+    )
+    return np.asarray(found.x)
+
+
+def cpu(action: Callable[[], object], repetitions: int = 3) -> list[float]:
+    times = []
+    for _ in range(repetitions):
+        start = process_time()
+        action()
+        times.append(process_time() - start)
+    return times
+
+
+def report(
+    what: str, ours: Callable[[], object], peers: dict[str, Callable[[], object]], n: int = 3
+) -> None:
+    times = cpu(ours, n)
+    number, spread = middle(times)
+    figure(f"{what}: selectkit", number, "s", spread=spread, packages=("numpy", "scipy"))
+    for name, action in peers.items():
+        found, spread = middle(cpu(action, 1 if name != "plain numpy" else n))
+        packages = ("numpy", "scipy", "netcal") if name == "netcal" else ("numpy", "scipy")
+        figure(f"{what}: {name}", found, "s", spread=spread, packages=packages)
+        figure(f"{what}: {name} / selectkit", found / number, "x", packages=packages)
+
+
+def netcal_fit(z: Floats, y: Labels) -> float:
+    from scipy.special import softmax
+
+    p = softmax(z, axis=1)
+    scaling = import_module("netcal.scaling").TemperatureScaling()
+    scaling.fit(p if z.shape[1] > 2 else p[:, 1], y)
+    return float(1 / np.ravel(scaling.temperature)[0])
+
+
+def temperatures(n: int, k: int, netcal: bool) -> None:
+    z, y = sample(n, k)
+    peers: dict[str, Callable[[], object]] = {"plain numpy": lambda: plain_temperature(z, y)}
+    if netcal:
+        peers["netcal"] = lambda: netcal_fit(z, y)
+    what = f"temperature, n = {n:,}, K = {k}"
+    report(what, lambda: Temperature.fit(z, y), peers)
+    ours, plain = Temperature.fit(z, y).temperature, plain_temperature(z, y)
+    figure(f"{what}: |T - plain numpy's T|", abs(ours - plain), "1", packages=("numpy",))
+    if netcal:
+        figure(f"{what}: |T - netcal's T|", abs(ours - netcal_fit(z, y)), "1", packages=("netcal",))
+
+
+def dirichlets(n: int, k: int, peer: bool) -> None:
+    z, y = sample(n, k)
+    x = log_softmax(z)
+    what = f"Dirichlet-ODIR, n = {n:,}, K = {k}, penalties given"
+    peers: dict[str, Callable[[], object]] = {"L-BFGS": lambda: plain_dirichlet(x, y)}
+    report(what, lambda: Dirichlet.fit(z, y, penalties=PENALTIES), peers if peer else {})
+    report(
+        f"Dirichlet-ODIR, n = {n:,}, K = {k}, penalties chosen", lambda: Dirichlet.fit(z, y), {}, 1
+    )
+    if peer:
+        fitted = Dirichlet.fit(z, y, penalties=PENALTIES)
+        v = np.c_[np.array(fitted.weights), np.array(fitted.bias)].ravel()
+        excess = objective(v, x, y)[0] - objective(plain_dirichlet(x, y), x, y)[0]
+        figure(f"{what}: objective above L-BFGS's", excess, "nats", packages=("numpy", "scipy"))
+
+
+def others(n: int) -> None:
+    for k, kinds in ((2, (Platt, Beta, Isotonic, Histogram)), (10, (VectorScaling, Isotonic))):
+        z, y = sample(n, k)
+        for kind in kinds:
+            report(f"{kind.__name__}, n = {n:,}, K = {k}", partial(kind.fit, z, y), {})
+    z, y = sample(n, 10)
+    report(
+        f"MatrixScaling, n = {n:,}, K = 10, penalties given",
+        lambda: MatrixScaling.fit(z, y, penalties=PENALTIES), {},
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--netcal", help="folder of packages that has netcal")
+    arguments = parser.parse_args()
+    if arguments.netcal:
+        sys.path.append(arguments.netcal)
+    for k in (2, 10):
+        temperatures(1_000_000, k, netcal=bool(arguments.netcal))
+    dirichlets(10_000, 10, peer=True)
+    dirichlets(1_000_000, 10, peer=False)
+    others(1_000_000)
+
+
+if __name__ == "__main__":
+    main()
