@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks._figures import figure, middle
-from selectkit.arrays import log_softmax
+from selectkit.arrays import log_softmax, softmax
 from selectkit.calibrate import (
     Beta,
     Dirichlet,
@@ -75,7 +75,7 @@ def plain_dirichlet(x: Floats, y: Labels) -> Floats:
     """SciPy's L-BFGS with the analytic gradient."""
     from scipy.optimize import minimize
 
-    start = np.c_[np.eye(x.shape[1]), np.zeros(x.shape[1])].ravel()
+    start: Floats = np.eye(x.shape[1], x.shape[1] + 1).ravel()
     found = minimize(
         lambda v: objective(v, x, y),
         start,
@@ -109,26 +109,25 @@ def report(
         figure(f"{what}: {name} / selectkit", found / number, "x", packages=packages)
 
 
-def netcal_fit(z: Floats, y: Labels) -> float:
-    from scipy.special import softmax
-
-    p = softmax(z, axis=1)
+def netcal_fit(p: Floats, y: Labels) -> float:
     scaling = import_module("netcal.scaling").TemperatureScaling()
-    scaling.fit(p if z.shape[1] > 2 else p[:, 1], y)
+    scaling.fit(p if p.shape[1] > 2 else p[:, 1], y)
     return float(1 / np.ravel(scaling.temperature)[0])
 
 
 def temperatures(n: int, k: int, netcal: bool) -> None:
     z, y = sample(n, k)
     peers: dict[str, Callable[[], object]] = {"plain numpy": lambda: plain_temperature(z, y)}
+    p = softmax(z)
     if netcal:
-        peers["netcal"] = lambda: netcal_fit(z, y)
+        import_module("netcal.scaling")
+        peers["netcal"] = lambda: netcal_fit(p, y)
     what = f"temperature, n = {n:,}, K = {k}"
     report(what, lambda: Temperature.fit(z, y), peers)
     ours, plain = Temperature.fit(z, y).temperature, plain_temperature(z, y)
     figure(f"{what}: |T - plain numpy's T|", abs(ours - plain), "1", packages=("numpy",))
     if netcal:
-        figure(f"{what}: |T - netcal's T|", abs(ours - netcal_fit(z, y)), "1", packages=("netcal",))
+        figure(f"{what}: |T - netcal's T|", abs(ours - netcal_fit(p, y)), "1", packages=("netcal",))
 
 
 def dirichlets(n: int, k: int, peer: bool) -> None:
