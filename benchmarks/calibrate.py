@@ -75,9 +75,12 @@ def plain_dirichlet(x: Floats, y: Labels) -> Floats:
     """SciPy's L-BFGS with the analytic gradient."""
     from scipy.optimize import minimize
 
+    def value(v: Floats) -> tuple[float, Floats]:
+        return objective(v, x, y)
+
     start: Floats = np.eye(x.shape[1], x.shape[1] + 1).ravel()
     found = minimize(
-        lambda v: objective(v, x, y),
+        value,
         start,
         args=(),
         method="L-BFGS-B",
