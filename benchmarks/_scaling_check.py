@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks._scaling_costs import Files
-from benchmarks._scaling_model import Costs, Job, seconds
+from benchmarks._scaling_model import Costs, Job, processor_seconds, seconds
 from benchmarks._scaling_runs import TINY, Measured, Task
 from benchmarks._scaling_simulation import simulate
 
@@ -47,12 +47,14 @@ class Comparison:
         rate: Images/s measured.
         model: Relative error of the model's images/s.
         simulation: Relative error of the simulation's.
+        processor: Relative error of the model's processor time, which others hardly change.
         cores: Cores that others left to it.
     """
 
     rate: float
     model: float
     simulation: float
+    processor: float
     cores: float
 
     @classmethod
@@ -69,8 +71,8 @@ class Comparison:
         """
         job = replace(job, cores=measured.cores)
         model, (simulated, _, _) = seconds(job, costs), simulate(job, costs)
-        wall = measured.seconds
-        return cls(job.images / wall, wall / model - 1, wall / simulated - 1, measured.cores)
+        wall, spent = measured.seconds, processor_seconds(job, costs) / measured.processor - 1
+        return cls(job.images / wall, wall / model - 1, wall / simulated - 1, spent, measured.cores)
 
 
 def compare(

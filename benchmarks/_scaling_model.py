@@ -97,7 +97,7 @@ def limits(job: Job, costs: Costs) -> dict[str, float]:
     """
     n = job.processes
     rows = min(job.rows_per_shard, job.images)
-    crowd = costs.crowding if job.cores > 1 and job.workers * n > 1 else 1.0
+    crowd = _crowd(job, costs)
     load, feed = crowd * costs.load, crowd * costs.feed
     batch = job.images_per_batch
     step = job.forward + (0.0 if job.overlap else batch * feed)
@@ -134,7 +134,7 @@ def seconds(job: Job, costs: Costs) -> float:
     rates = limits(job, costs)
     shared = min(rates["read"], rates["decode"])  # what a process that is done leaves to others
     alone = min(rate for name, rate in rates.items() if name not in {"read", "decode"})
-    crowd = costs.crowding if job.cores > 1 and job.workers * job.processes > 1 else 1.0
+    crowd = _crowd(job, costs)
     starting, decoders = crowd * costs.decoder, job.processes * job.workers
     work = max(
         job.images / shared + starting * decoders / job.cores,
@@ -145,6 +145,25 @@ def seconds(job: Job, costs: Costs) -> float:
     last = costs.commit + (PAUSE / 2 if job.processes > 1 else 0.0)
     setup = costs.settle + crowd * costs.setup * max(1.0, job.processes / job.cores)
     return setup + job.forward + ends + work + last
+
+
+def processor_seconds(job: Job, costs: Costs) -> float:
+    """Return the processor time of an extraction, of all its processes and decoders.
+
+    Args:
+        job: The extraction.
+        costs: What an image and a shard cost the host.
+
+    Returns:
+        Seconds.
+    """
+    starts = job.processes * (costs.setup + job.workers * costs.decoder)
+    work = job.images * (costs.load + costs.feed) + job.shards * costs.shard
+    return _crowd(job, costs) * (starts + work)
+
+
+def _crowd(job: Job, costs: Costs) -> float:
+    return costs.crowding if job.cores > 1 and job.workers * job.processes > 1 else 1.0
 
 
 def _most(job: Job) -> int:

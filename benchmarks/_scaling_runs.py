@@ -210,7 +210,7 @@ def run(folder: Path, job: Job, size: int = 224) -> Measured:
 def collect(
     tasks: Mapping[str, Task], repetitions: int, patience: float
 ) -> dict[str, list[Measured]]:
-    """Make all runs, each when others leave the machine alone.
+    """Make all runs, each when others leave the machine alone; tell of each on stderr.
 
     Args:
         tasks: What to run, by name.
@@ -232,6 +232,7 @@ def collect(
             found[name].append(max(noisy[name], key=lambda measured: measured.cores))
             continue
         measured = run(*tasks[name])
+        print(json.dumps({"run": name, **asdict(measured)}), file=sys.stderr, flush=True)
         if measured.is_quiet or is_late:
             found[name].append(measured)
         else:

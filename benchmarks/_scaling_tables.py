@@ -49,21 +49,19 @@ def document(text: str, results: Results) -> str:
 
 
 def check_table(results: Results) -> str:
-    """Measured runs, and how far the predictions are off; two runs in a line."""
-    cells = []
+    """Measured runs, and how far the predictions are off."""
+    rows = []
     for case in (*CASES, TINY_CASE):
         question = f"small run, {case}"
-        errors = [
-            results.number(f"{question}: error of the {by}") for by in ("model", "simulation")
-        ]
-        rate = _count(results.number(question))
-        quiet = results.number(f"{question}: free cores") >= 1.6
-        shown = [f"{100 * error:+.0f} %" if quiet else "busy" for error in errors]
-        cells.append([case, rate, *shown])
-    half = -(-len(cells) // 2)
-    right = [*cells[half:], ["", "", "", ""]][:half]
-    header = ["run", "images/s", "model", "simulation"]
-    return _table(2 * header, [a + b for a, b in zip(cells[:half], right, strict=True)])
+        model, simulation, processor = (
+            f"{100 * results.number(f'{question}: error of the {what}'):+.0f} %"
+            for what in ("model", "simulation", "processor time")
+        )
+        cores = results.number(f"{question}: free cores")
+        row = [_count(results.number(question)), f"{cores:.1f}", model, simulation, processor]
+        rows.append([case, *row])
+    header = ["run", "images/s", "free cores", "model", "simulation", "processor time"]
+    return _table(header, rows)
 
 
 def costs_table(results: Results) -> str:

@@ -93,6 +93,9 @@ def _report_case(case: str, found: Sequence[Comparison]) -> None:
     _report(
         f"small run, {case}: error of the simulation", [c.simulation for c in found], "fraction"
     )
+    _report(
+        f"small run, {case}: error of the processor time", [c.processor for c in found], "fraction"
+    )
     _report(f"small run, {case}: free cores", [c.cores for c in found], "cores")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks._scaling_model import Costs, Job, seconds
+from benchmarks._scaling_model import Costs, Job, processor_seconds, seconds
 from benchmarks._scaling_runs import run, tiny_files
 from benchmarks._scaling_simulation import Machine, Sleep, Task, Turn, Work, simulate
 
@@ -72,6 +72,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(images: int, processes: int) 
         processes * (BUSY.setup + 2 * BUSY.decoder) + images * per_image + job.shards * BUSY.shard
     )
     assert machine.worked == pytest.approx(expected)
+    assert processor_seconds(job, replace(BUSY, crowding=1.0)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
