@@ -23,7 +23,7 @@ def command(
         Path | None,
         typer.Option(
             "--sweep",
-            help="TOML file with values to try: tables [grid] and [random] of these settings; the "
+            help="TOML file with values of these settings to try, in tables grid and random; the "
             "best on val_select is kept.",
         ),
     ] = None,

@@ -18,7 +18,7 @@ from selectkit.location import local_path
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.folds import OutOfFold, cross_fit, require_foldable
 from selectkit.pipeline.inputs import Inputs
-from selectkit.pipeline.recipes import require_sensible
+from selectkit.pipeline.recipes import TRAINED, require_sensible
 from selectkit.pipeline.run import (
     FittedHead,
     RunDirectory,
@@ -29,6 +29,8 @@ from selectkit.pipeline.run import (
 )
 from selectkit.pipeline.training import OnEpoch, criterion_for, fit_heads
 from selectkit.pipeline.unfinished import Unfinished
+
+FEW_STEPS = 300
 
 Watch = Callable[[str, Epoch], None]
 """Called with the name of a training ("fit", "fold-2", ...) and its finished epoch."""
@@ -242,6 +244,16 @@ def _summary(
         accuracy=float((z.argmax(axis=1) == y).mean()),
         nll=float(-log_softmax(z)[np.arange(len(z)), y].mean()),
         seconds=seconds,
-        warnings=(*inputs.warnings(), *more),
+        warnings=(*inputs.warnings(), *_few_steps(config, len(inputs.train.y)), *more),
         out_of_fold=out_of_fold,
+    )
+
+
+def _few_steps(config: FitConfig, n_train: int) -> tuple[str, ...]:
+    steps = config.epochs * -(-n_train // config.batch_size)
+    if config.head not in TRAINED or steps >= FEW_STEPS:
+        return ()
+    return (
+        f"{steps} steps in all are few to train a head; more --epochs, a smaller --batch-size or a "
+        "larger --learning-rate may do better",
     )

@@ -276,6 +276,13 @@ def test_folds_are_taken_up_where_they_were_interrupted(
         fit(place(store), out=run, folds=400)
 
 
+def test_too_few_steps_are_noticed(store: FeatureStore, tmp_path: Path) -> None:
+    few = fit(place(store), out=tmp_path / "run", **MLP)
+    n = len(Inputs.of(store, FitConfig()).train.y)
+    assert few.warnings[0].startswith(f"{6 * -(-n // 64)} steps in all are few")
+    assert fit(place(store), out=tmp_path / "run").warnings == ()
+
+
 def test_a_gate_and_logits_are_in_the_store(store: FeatureStore, tmp_path: Path) -> None:
     fit(place(store), out=tmp_path / "run", **MLP | {"head": "three"})
     name = RunDirectory.open(tmp_path / "run").head.name
