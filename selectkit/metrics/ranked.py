@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, Ints, shared_confidence_and_loss
 from selectkit.errors import DataError
+from selectkit.metrics.scratch import Scratch
 from selectkit.metrics.steps import Steps
 
 Float64s = npt.NDArray[np.float64]
@@ -28,6 +29,7 @@ class Ranked:
         loss: Shape (N,), in the order of ranks; boolean when every loss is 0 or 1.
         pair: Shape (N,), 1 in the lower and a 0/1 loss in the upper half of an int64, so that one
             cumulative sum counts samples and errors; None for other losses.
+        scratch: Working memory of staircases.
     """
 
     order: Ints | None
@@ -35,6 +37,7 @@ class Ranked:
     values: Float64s
     loss: Losses
     pair: Ints | None
+    scratch: Scratch
 
     @classmethod
     def of(cls, s: Float64s, ell: Losses) -> "Ranked":
@@ -43,13 +46,14 @@ class Ranked:
         if not (s[1:] <= s[:-1]).all():
             order = np.argsort(-s)
             s, ell = s[order], ell[order]
-        starts: Ints | None = np.flatnonzero(np.append(True, s[1:] != s[:-1]))
+        starts = np.flatnonzero(np.append(True, s[1:] != s[:-1]))
         values = s[starts]
         loss = _as_errors(ell)
         pair = None
         if loss.dtype == np.bool_:
             pair = 1 + (loss.astype(np.int64) << 32)
-        return cls(order, starts if len(values) < len(s) else None, values, loss, pair)
+        tied = len(values) < len(s)
+        return cls(order, starts if tied else None, values, loss, pair, Scratch())
 
     @property
     def n_usable(self) -> int:
@@ -57,21 +61,41 @@ class Ranked:
         return len(self.values) - int(self.values[-1] == -np.inf)
 
     def steps(self, weights: Ints | None = None) -> Steps:
-        """Return the staircase of the sample itself, or of weights (B, N) that sum to < 2^31."""
-        if weights is not None and self.order is not None:
-            weights = np.take(weights, self.order, axis=-1)
-        if self.pair is not None:
-            both = self._cumulated(self.pair if weights is None else weights * self.pair)
-            halves = both.view(np.int32)
-            accepted, lost = halves[..., _LOW::2], halves[..., _HIGH::2]
-            return Steps(accepted.astype(np.float64), lost.astype(np.float64), self.n_usable)
-        w = np.ones(len(self.loss)) if weights is None else weights.astype(np.float64)
-        return Steps(self._cumulated(w), self._cumulated(w * self.loss), self.n_usable)
+        """Return the staircase of the sample itself, or of weights (B, N) that sum to < 2^31.
 
-    def _cumulated(self, each: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        Its arrays are those of this thread: the next call overwrites them.
+        """
+        if weights is None:
+            weights = np.ones(len(self.loss), dtype=np.uint8)
+        elif self.order is not None:
+            out = self.scratch.array("weights", weights.shape, weights.dtype)
+            weights = np.take(weights, self.order, axis=-1, out=out, mode="clip")
+        if self.pair is not None:
+            halves = self._cumulated("pairs", weights, self.pair).view(np.int32)
+            accepted, lost = halves[..., _LOW::2], halves[..., _HIGH::2]
+            return self._steps(accepted, lost)
+        return self._steps(
+            self._cumulated("sizes", weights, np.float64(1)),
+            self._cumulated("losses", weights, self.loss),
+        )
+
+    def _steps(self, accepted: npt.NDArray[Any], lost: npt.NDArray[Any]) -> Steps:
+        counts = []
+        for name, source in (("accepted", accepted), ("lost", lost)):
+            counts.append(self.scratch.array(name, source.shape, np.float64))
+            np.copyto(counts[-1], source)
+        return Steps(counts[0], counts[1], self.n_usable, self.scratch)
+
+    def _cumulated(self, name: str, weights: Ints, each: Any) -> npt.NDArray[Any]:
+        """Cumulative sums over steps of weights times something per sample."""
+        dtype = np.asarray(each).dtype
+        product = self.scratch.array(name, weights.shape, dtype)
+        np.multiply(weights, each, out=product)
         if self.starts is not None:
-            each = np.add.reduceat(each, self.starts, axis=-1)
-        return np.cumsum(each, axis=-1)
+            shape = (*weights.shape[:-1], len(self.starts))
+            out = self.scratch.array(name + " of steps", shape, dtype)
+            product = np.add.reduceat(product, self.starts, axis=-1, out=out)
+        return np.cumsum(product, axis=-1, out=product)
 
 
 def unranked_steps(s: Float64s, ell: Losses) -> Steps:

@@ -20,6 +20,8 @@ Counts = npt.NDArray[np.uint8]
 
 CHUNK = 1 << 16  # counts held at a time: chunks that stay in the cache are several times faster
 
+_BLOCK = 1 << 16  # random bytes held at a time
+
 
 def multinomial_counts(n: int, n_rows: int, rng: np.random.Generator) -> Counts:
     """Return how often each of n units is drawn in n draws with replacement.
@@ -55,17 +57,19 @@ def _poisson(rate: float, shape: tuple[int, int], rng: np.random.Generator) -> C
     chance = rate ** np.arange(25) * exp(-rate) / np.cumprod([1, *range(1, 25)], dtype=np.float64)
     whole = np.floor(256 * chance)
     *bounds, settled = np.cumsum(whole[whole > 0]).astype(int).tolist()
-    size = shape[0] * shape[1]
-    data = rng.bit_generator.random_raw(-(-size // 8)).view(np.uint8)[:size]
-    counts = np.zeros(size, dtype=np.uint8)
-    for bound in bounds:
-        counts += (data >= bound).view(np.uint8)
-    if settled < 256:
-        unsettled = np.flatnonzero(data >= settled)
-        left = np.cumsum(256 * chance - whole)
-        draws = rng.random(len(unsettled)) * left[-1]
-        counts[unsettled] = np.searchsorted(left, draws, side="right")
-    return counts.reshape(shape)
+    left = np.cumsum(256 * chance - whole)
+    counts = np.zeros(shape, dtype=np.uint8)
+    flat = counts.reshape(-1)
+    for first in range(0, len(flat), _BLOCK):
+        part = flat[first : first + _BLOCK]
+        data = rng.bit_generator.random_raw(-(-len(part) // 8)).view(np.uint8)[: len(part)]
+        for bound in bounds:
+            part += (data >= bound).view(np.uint8)
+        if settled < 256:
+            unsettled = np.flatnonzero(data >= settled)
+            draws = rng.random(len(unsettled)) * left[-1]
+            part[unsettled] = np.searchsorted(left, draws, side="right")
+    return counts
 
 
 @dataclass(frozen=True, slots=True)

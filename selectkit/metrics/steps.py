@@ -6,7 +6,7 @@ every area and working point below works on (G,) and on (B, G) alike. Counts are
 they are exact, because that is what vector units and BLAS multiply.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import digamma
 
 from selectkit.arrays import Ints
+from selectkit.metrics.scratch import Scratch
 
 Float64s = npt.NDArray[np.float64]
 
@@ -26,11 +27,14 @@ class Steps:
         accepted: Shape (..., G), samples accepted up to and including each step.
         lost: Shape (..., G), their summed loss.
         n_usable: Number of steps at finite confidence; the step at -inf can never be accepted.
+        scratch: Where risks and the like are computed; whoever lends it lends it to one staircase
+            at a time.
     """
 
     accepted: Float64s
     lost: Float64s
     n_usable: int
+    scratch: Scratch = field(default_factory=Scratch, repr=False)
 
     @property
     def total(self) -> Float64s:
@@ -50,14 +54,17 @@ class Steps:
     @cached_property
     def risk(self) -> Float64s:
         """Selective risk after each step, shape (..., G); 0 where nothing is accepted yet."""
+        risk = self.scratch.array("risk", self.lost.shape, np.float64)
         if self.accepted[..., 0].all():  # the usual case, and half the memory traffic
-            return np.asarray(self.lost / self.accepted)
-        return np.asarray(self.lost / np.maximum(self.accepted, 1))
+            np.divide(self.lost, self.accepted, out=risk)
+        else:
+            np.divide(self.lost, np.maximum(self.accepted, 1, out=risk), out=risk)
+        return risk
 
     @cached_property
     def around(self) -> Float64s:
         """Size of each step plus that of the next, shape (..., G): twice the trapezoid's weight."""
-        sizes = np.empty_like(self.accepted)
+        sizes = self.scratch.array("around", self.accepted.shape, np.float64)
         sizes[..., :-1] = self.accepted[..., 1:]
         sizes[..., -1] = self.accepted[..., -1]
         sizes[..., 1:] -= self.accepted[..., :-1]

@@ -39,21 +39,17 @@ def top_label(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Float64s, Bo
     for first in range(0, len(p), rows):
         block = slice(first, first + rows)
         q = p[block].astype(np.float64, copy=False)
-        confidence[block] = top = _row_maxima(q)
-        require_distributions(q, top.max(), first)
-        right[block] = _is_top(q, y[block], top)
+        columns = q.T if q.shape[1] >= _WIDE else np.ascontiguousarray(q.T)
+        confidence[block] = top = columns.max(axis=0)
+        require_distributions(columns.T, top.max(), first)
+        right[block] = _is_top(columns, y[block], top)
     return confidence, right
 
 
-def _row_maxima(q: Float64s) -> Float64s:
-    if q.shape[1] >= _WIDE:
-        return np.asarray(q.max(axis=1))
-    return np.asarray(np.ascontiguousarray(q.T).max(axis=0))
-
-
-def _is_top(q: Float64s, y: npt.NDArray[np.int64], top: Float64s) -> Bools:
+def _is_top(columns: Float64s, y: npt.NDArray[np.int64], top: Float64s) -> Bools:
     """Whether the label is the first of the largest entries; ties are rare and looked at apart."""
-    right = q[np.arange(len(q)), y] == top
-    if np.count_nonzero(q == top[:, None]) > len(q):
-        right &= q.argmax(axis=1) == y
+    largest = columns == top
+    right = largest.reshape(-1).take(y * len(y) + np.arange(len(y)))
+    if np.count_nonzero(largest) > len(y):
+        right &= columns.argmax(axis=0) == y
     return np.asarray(right)
