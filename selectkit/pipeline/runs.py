@@ -13,8 +13,8 @@ import numpy as np
 from selectkit import artifact
 from selectkit.errors import ConfigError, DataError
 from selectkit.location import local_path
-from selectkit.metrics import Interval, compare_paired
-from selectkit.pipeline.ranking import LEVEL, holm
+from selectkit.metrics import Interval, compare_paired, holm
+from selectkit.pipeline.ranking import LEVEL
 from selectkit.pipeline.report import load_report
 from selectkit.pipeline.run import RunDirectory
 from selectkit.report import RunReport, contest

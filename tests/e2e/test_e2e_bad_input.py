@@ -166,7 +166,7 @@ def test_bad_targets(cli: Cli, own_run: Path, target: str, words: str) -> None:
     [
         (["--delta", "1.5"], "delta"),
         (["--score", "luck"], "'msp', 'margin', 'neg_entropy', 'energy'"),
-        (["--calibrator", "magic"], "'temperature', 'platt' or 'none'"),
+        (["--calibrator", "magic"], "'temperature', 'vector', 'matrix'"),
         ([], "say what to promise"),
     ],
 )
