@@ -263,6 +263,7 @@ def test_a_certificate_on_tracks_with_a_dinov3_s_checkpoint(
     config = DINOv3ViTConfig(num_register_tokens=4)  # its defaults are ViT-S/16
     DINOv3ViTModel(config).save_pretrained(tmp_path / "dinov3-s")
     table = pd.read_csv(shared_data / "gtsrb_train/labels.csv")
+    table["id"] = table["file"]  # which image stands for its track follows from the id
     table["file"] = str(shared_data / "gtsrb_train") + "/" + table["file"]
     some = pd.concat([table[table.roadwork == 1], table[table.roadwork == 0][::4]])
     some.to_csv(tmp_path / "labels.csv", index=False)
@@ -273,7 +274,7 @@ def test_a_certificate_on_tracks_with_a_dinov3_s_checkpoint(
     )  # fmt: skip
     assert done.code == 0, done.err
     assert cli("fit", store, "--out", run).code == 0
-    said = cli("calibrate", run, "--target", "error=0.3")
+    said = cli("calibrate", run, "--target", "error=0.4")
     assert said.code == 0, said.out
     assert "counting one image of each group" in said.out
     policy = json.loads((run / "thresholds.json").read_text())["certificate"]
