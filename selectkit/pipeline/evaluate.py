@@ -34,6 +34,7 @@ from selectkit.report import PolicyRow
 from selectkit.report.archive import to_artifact
 
 ALSO = ("coverage=0.8",)
+FEW_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ class Evaluation:
         return header, rows
 
     def metric_table(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows of all metrics."""
+        """Return header and rows of all metrics; of single classes only when there are few."""
+        few = len(self.document["classes"]) <= FEW_CLASSES
         rows = [
             [f"{section}: {name}", *(_number(e[part]) for part in ("value", "low", "high"))]
             for section, names in self.document["metrics"].items()
             for name, e in names.items()
+            if few or not section.startswith("class ")
         ]
         return ["metric", "value", "low", "high"], rows
 
@@ -119,7 +122,7 @@ def evaluate(
     policy, _ = opened.policy()
     calibrator, _ = opened.calibrator()
     test, outputs = opened.outputs(cache, "val_test", calibrator)
-    judged = _judge(test, outputs, policy, opened.head.positive)
+    judged = _judge(test, outputs, policy, opened.head.positive, opened.head.classes)
     measured = measure(judged, n_replicates=chosen.replicates, seed=chosen.seed)
     sections = measured[0]
     policies = _policies(opened, cache, policy, judged, outputs, sections, chosen, also)
@@ -145,7 +148,13 @@ def evaluate(
     return result
 
 
-def _judge(test: Features, outputs: Outputs, policy: SoftmaxPolicy, positive: int | None) -> Judged:
+def _judge(
+    test: Features,
+    outputs: Outputs,
+    policy: SoftmaxPolicy,
+    positive: int | None,
+    classes: tuple[str, ...],
+) -> Judged:
     names, codes = np.unique(test.groups.astype(str), return_inverse=True)
     return Judged(
         labels=test.y,
@@ -153,6 +162,7 @@ def _judge(test: Features, outputs: Outputs, policy: SoftmaxPolicy, positive: in
         decision=policy.decide(outputs),
         groups=None if len(names) == len(test.y) else codes,
         positive=positive,
+        classes=classes,
     )
 
 

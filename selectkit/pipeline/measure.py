@@ -8,12 +8,21 @@ import numpy as np
 from selectkit import metrics
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.metrics import Interval, Statistics
+from selectkit.pipeline.trust import alone, calibration_errors
 from selectkit.policies import Decision
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9)
 RISKS = (0.01, 0.02, 0.05, 0.1)
 GRID = np.round(np.linspace(0.02, 1.0, 50), 2)
+
+RANKING = (
+    *("aurc", "augrc", "e_aurc", "e_augrc", "auroc_failure"),
+    *(f"risk_at_coverage@{c:g}" for c in COVERAGES),
+    *(f"coverage_at_risk@{r:g}" for r in RISKS),
+)
+
+SECTIONS = ("operating", "all", "ranking", "balanced", "probabilities", "accepted", "calibration")
 
 Sections = dict[str, dict[str, Interval]]
 
@@ -28,6 +37,7 @@ class Judged:
         decision: Accepted rows, predictions, scores.
         groups: Shape (N,), resampled as wholes; None when every row is its own group.
         positive: Index of the positive class, None when there is none.
+        classes: Names of the classes to be measured one by one, in the order of codes.
     """
 
     labels: Ints
@@ -35,6 +45,25 @@ class Judged:
     decision: Decision
     groups: Ints | None
     positive: int | None
+    classes: tuple[str, ...] = ()
+
+    def rows(self, index: Ints) -> "Judged":
+        """Return some of the rows, in the order asked for."""
+        decision = Decision(
+            self.decision.accepted[index],
+            self.decision.prediction[index],
+            self.decision.prediction_set[index],
+            self.decision.score[index],
+        )
+        groups = None if self.groups is None else self.groups[index]
+        return Judged(
+            self.labels[index],
+            self.probabilities[index],
+            decision,
+            groups,
+            self.positive,
+            self.classes,
+        )
 
     @property
     def wrong(self) -> Bools:
@@ -53,53 +82,55 @@ def measure(
         seed: Seed of the bootstrap.
 
     Returns:
-        Intervals by section and name ("operating": at the policy's threshold; "all": every image
-        decided; "ranking": of the score; "probabilities"), and the selective risk by coverage on
-        a grid of coverages.
+        Intervals by section and name, and the selective risk by coverage on a grid of coverages.
+        Sections: "operating": at the policy's threshold; "all": every image decided; "ranking":
+        of the score; "balanced": the same with every class counting the same; "probabilities";
+        "accepted": the probabilities of accepted images alone; "calibration": further errors of
+        calibration with what perfect probabilities would show; "class NAME": images of a class.
     """
-    curve_names = {c: f"risk_at_coverage@{c:g}" for c in GRID}
-    sections = _statistics(judged)
-    curve = metrics.curve_statistics(
-        list(curve_names.values()), judged.decision.score, judged.wrong
-    )
-    named: list[Statistics] = [
-        _renamed(section, statistic) for section, many in sections.items() for statistic in many
-    ]
+    rng = np.random.default_rng(seed)
+    judged = judged.rows(np.argsort(-judged.decision.score, kind="stable"))
     found = metrics.bootstrap_statistics(
-        *named,
-        _renamed("curve", curve),
+        *(_renamed(section, s) for section, many in _statistics(judged).items() for s in many),
         n=len(judged.labels),
         n_replicates=n_replicates,
         groups=judged.groups,
-        rng=np.random.default_rng(seed),
+        rng=rng,
     )
-    result: Sections = {section: {} for section in sections}
+    result: Sections = {name: {} for name in SECTIONS}
+    result["calibration"] = calibration_errors(judged.probabilities, judged.labels, rng)
     for key, interval in found.items():
         section, _, name = key.partition("/")
-        if section in result:
-            result[section][name] = interval
-    null_level = metrics.ece_null_level(judged.probabilities.max(axis=1))
-    result["probabilities"]["ece_null_level"] = Interval(null_level, np.nan, np.nan)
+        result[section][name] = interval
     accepted = judged.decision.accepted
-    for section, decided in (
-        ("operating", accepted),
-        ("all", np.ones_like(accepted)),
-        ("ranking", accepted),
-    ):
-        result[section] = _widened(judged, decided, result[section])
-    along = {name: found[f"curve/{name}"] for name in curve_names.values()}
-    along = _widened(judged, accepted, along)
-    return result, {c: along[name] for c, name in curve_names.items()}
+    everything = np.ones_like(accepted)
+    for section, decided in (("operating", accepted), ("all", everything)):
+        names = _rates(judged, section)
+        rates = measure_rates(judged, decided, names, n_replicates=n_replicates, seed=seed)
+        result[section] = {**rates, **_widened(judged, decided, result[section])}
+    for section, rows in (("probabilities", everything), ("accepted", accepted)):
+        result[section]["ece_null_level"] = _null_level(judged.probabilities[rows])
+    ranking = _widened(judged, accepted, result["ranking"])
+    result["ranking"] = {k: i for k, i in ranking.items() if k in RANKING}
+    for k, name in enumerate(judged.classes):
+        of_class = judged.rows(np.flatnonzero(judged.labels == k))
+        result[f"class {name}"] = _of_class(of_class, n_replicates, seed)
+    return result, {c: ranking[f"risk_at_coverage@{c:g}"] for c in GRID}
 
 
 def measure_rates(
-    judged: Judged, accepted: Bools, names: Sequence[str], *, n_replicates: int, seed: int
+    judged: Judged,
+    accepted: Bools,
+    names: Sequence[str],
+    *,
+    n_replicates: int,
+    seed: int,
 ) -> dict[str, Interval]:
-    """Measure a few rates of another policy on the same split.
+    """Measure a few rates of a policy.
 
     Args:
         judged: The test split.
-        accepted: Shape (N,): what the other policy decides.
+        accepted: Shape (N,): what the policy decides.
         names: Names as in `metrics.label_statistics`.
         n_replicates: Bootstrap replicates.
         seed: Seed of the bootstrap.
@@ -107,11 +138,14 @@ def measure_rates(
     Returns:
         Intervals by name.
     """
-    found = metrics.bootstrap_statistics(
-        metrics.label_statistics(names, judged.labels, judged.decision.prediction, accepted),
-        n=len(judged.labels),
-        n_replicates=n_replicates,
+    found = metrics.label_intervals(
+        names,
+        judged.labels,
+        judged.decision.prediction,
+        accepted,
+        -1 if judged.positive is None else judged.positive,
         groups=judged.groups,
+        n_replicates=n_replicates,
         rng=np.random.default_rng(seed),
     )
     return _widened(judged, accepted, found)
@@ -137,11 +171,11 @@ def _widened(
         "miss_rate": (is_positive, missed & accepted),
     }
     result = {}
+    coverages = [name for name in intervals if name.startswith("risk_at_coverage@")]
+    points = dict(zip(coverages, _points(judged, coverages), strict=True))
     for name, interval in intervals.items():
-        stem, _, coverage = name.partition("@")
-        if stem == "risk_at_coverage":
-            point = metrics.risk_at_coverage(judged.decision.score, wrong, float(coverage))
-            trials, events = judged.decision.score >= point.threshold, wrong
+        if name in points:
+            trials, events = judged.decision.score >= points[name].threshold, wrong
         elif name in rates:
             trials, events = rates[name]
         elif interval.low == interval.high:
@@ -170,31 +204,55 @@ def _hull(interval: Interval, events: int, trials: int) -> Interval:
     )
 
 
+def _points(judged: Judged, names: Sequence[str]) -> list[metrics.WorkingPoint]:
+    coverages = [float(name.partition("@")[2]) for name in names]
+    return metrics.working_points(judged.decision.score, judged.wrong, coverages=coverages)
+
+
+def _rates(judged: Judged, section: str) -> list[str]:
+    about_positives = ["fnr", "fpr"] if judged.positive is not None else []
+    if section == "all":
+        return ["accuracy", "balanced_accuracy", "mcc", *about_positives]
+    missed = ["miss_rate"] if judged.positive is not None else []
+    return ["coverage", "error", "accuracy", *about_positives, *missed]
+
+
 def _statistics(judged: Judged) -> dict[str, list[Statistics]]:
-    y, decision, positive = judged.labels, judged.decision, judged.positive
-    about_positives = ["fnr", "fpr"] if positive is not None else []
-    operating = ["coverage", "error", "accuracy", *about_positives]
-    if positive is not None:
-        operating.append("miss_rate")
-    at = -1 if positive is None else positive
-    ranking = ["aurc", "augrc", "e_aurc", "e_augrc", "auroc_failure"]
-    ranking += [f"risk_at_coverage@{c:g}" for c in COVERAGES]
-    ranking += [f"coverage_at_risk@{r:g}" for r in RISKS]
-    decided = ["accuracy", "balanced_accuracy", "mcc", *about_positives]
-    everything = [metrics.label_statistics(decided, y, decision.prediction, None, at)]
-    if positive is not None:
-        score = judged.probabilities[:, positive]
-        everything.append(metrics.auroc_statistics("auroc", score, y == positive))
-    return {
-        "operating": [
-            metrics.label_statistics(operating, y, decision.prediction, decision.accepted, at)
-        ],
-        "all": everything,
-        "ranking": [metrics.curve_statistics(ranking, decision.score, judged.wrong)],
-        "probabilities": [
-            metrics.probability_statistics(["ece", "nll", "brier"], judged.probabilities, y)
+    """What needs the samples themselves; rates follow from counts of outcomes."""
+    p, y, score = judged.probabilities, judged.labels, judged.decision.score
+    curve = dict.fromkeys([*RANKING, *(f"risk_at_coverage@{c:g}" for c in GRID)])
+    of_all = ["ece", "nll", "brier"]
+    found = {
+        "ranking": [metrics.curve_statistics(list(curve), score, judged.wrong)],
+        "balanced": [metrics.balanced_statistics(["augrc_balanced"], score, judged.wrong, y)],
+        "probabilities": [metrics.probability_statistics(of_all, p, y)],
+        "accepted": [
+            metrics.probability_statistics(of_all, p, y, accepted=judged.decision.accepted)
         ],
     }
+    if judged.positive is not None:
+        is_positive = y == judged.positive
+        auroc = metrics.auroc_statistics("auroc", p[:, judged.positive], is_positive)
+        found["all"] = [auroc]
+    return found
+
+
+def _of_class(judged: Judged, n_replicates: int, seed: int) -> dict[str, Interval]:
+    """Number of images of one class, and what became of them."""
+    images = {"images": alone(len(judged.labels))}
+    if not len(judged.labels):
+        return images
+    decided = judged.decision.accepted
+    rates = measure_rates(
+        judged, decided, ["coverage", "error"], n_replicates=n_replicates, seed=seed
+    )
+    return images | rates
+
+
+def _null_level(probabilities: Floats) -> Interval:
+    if not len(probabilities):
+        return alone(np.nan)
+    return alone(metrics.ece_null_level(probabilities.max(axis=1)))
 
 
 def _renamed(section: str, statistic: Statistics) -> Statistics:

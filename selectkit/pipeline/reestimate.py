@@ -4,8 +4,7 @@ The rows of val_select, by groups, are resampled; each time the best configurati
 is judged on the rows that the resample left out. The mean over resamples estimates how well what is
 chosen in this way does on other rows. Source: Tsamardinos, Greasidou and Borboudakis (2018),
 "Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation",
-https://arxiv.org/abs/1708.07180, algorithm 3 (BBC-CV), with one held-out split for their pooled
-folds.
+https://doi.org/10.1007/s10994-018-5714-4 (BBC-CV), with one held-out split for their pooled folds.
 
 What it does not undo is that each configuration has chosen its epoch (or its strength) on all of
 val_select.
