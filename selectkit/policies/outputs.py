@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import Floats, Ints, finite_matrix, finite_vector
 from selectkit.errors import DataError
+from selectkit.risk import Certificate, Infeasible
 
 Float64s = npt.NDArray[np.float64]
 
@@ -84,10 +85,12 @@ class Decision:
 
     Attributes:
         accepted: Shape (N,), bool: decided automatically; the others are deferred.
-        prediction: Shape (N,), int64: the most probable class, of deferred rows too.
-        prediction_set: Shape (N, K), bool: only the prediction where accepted, every class where
-            deferred.
-        score: Shape (N,), float64: the confidence; accepted iff it reaches the threshold.
+        prediction: Shape (N,), int64: what the policy says, of deferred rows too; the most probable
+            class unless its rule says otherwise.
+        prediction_set: Shape (N, K), bool, with the prediction in it: by most policies only the
+            prediction where accepted, every class where deferred.
+        score: Shape (N,), float64: accepted iff it reaches the policy's threshold. The confidence,
+            or for a policy with several thresholds the distance from acceptance.
     """
 
     accepted: npt.NDArray[np.bool_]
@@ -97,8 +100,49 @@ class Decision:
 
 
 class ExitPolicy(Protocol):
-    """Accepts or defers rows."""
+    """Accepts or defers rows, and says what that promises.
 
-    def decide(self, outputs: Outputs) -> Decision:
+    Attributes:
+        kind: "softmax", "gate", "scrc" or "cascade".
+        artifact: Kind of its artifact; the file is named after it.
+        infeasible: Why nothing can be promised; everything is deferred then.
+    """
+
+    kind: ClassVar[str]
+    artifact: ClassVar[str]
+
+    @property
+    def infeasible(self) -> Infeasible | None:
+        """Why nothing can be promised, or None."""
+        ...
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Everything that is promised, together; empty when the target is infeasible."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """A row is accepted iff `Decision.score` is at least this; inf accepts nothing."""
+        ...
+
+    @property
+    def score_name(self) -> str:
+        """What `Decision.score` is."""
+        ...
+
+    def decide(self, outputs: Outputs, /) -> Decision:
         """Return the decision for each row."""
+        ...
+
+    def rule(self) -> str:
+        """Return when a row is accepted, in one line."""
+        ...
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return what is promised, or why nothing can be, in sentences."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the policy's own fields of its artifact, as JSON values."""
         ...
