@@ -47,6 +47,17 @@ def figure(
     return line
 
 
+def peak_memory() -> int:
+    """Return the peak resident memory of this process in bytes, without its parent's.
+
+    What `getrusage` says of a child includes the peak of the process that started it.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
 def seconds(action: Callable[[], object], repetitions: int = 5) -> list[float]:
     """Return the wall times of an action, after one run that is not counted."""
     action()

@@ -8,7 +8,6 @@ without fsync, which is no part of the question.
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks._figures import peak_memory
 from benchmarks.store_scale import Stub, Synthetic, fill, indexing, opening
 
 STEP = 4
@@ -208,5 +208,4 @@ def _columns(lines: Sequence[Sequence[float]], *names: str) -> dict[str, list[fl
 
 if __name__ == "__main__":
     values = CASES[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps([*values, peak]))
+    print(json.dumps([*values, peak_memory()]))

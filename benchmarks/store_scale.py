@@ -7,7 +7,6 @@ are written without fsync, which is no part of the questions.
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._figures import figure, middle
+from benchmarks._figures import figure, middle, peak_memory
 from benchmarks.store import index_part
 from selectkit.cache import FeatureStore
 
@@ -146,7 +145,7 @@ def run_case(case: str, path: Path, numbers: Sequence[int]) -> None:
     """What a child does."""
     cases = {"fill": fill, "opening": opening, "indexing": indexing, "extracting": extracting}
     seconds = cases[case](path, *numbers)  # type: ignore[operator]
-    print(seconds or 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds or 0.0, peak_memory() / 2**20)
 
 
 def main(shards: int, rows: int, repetitions: int) -> None:
