@@ -12,8 +12,15 @@ _PROMISES = {
     "fnr": "of automatically decided positives are missed",
     "fpr": "of automatically decided negatives are false alarms",
     "miss_rate": "of all positives are decided automatically and missed",
+    "false_alarm": "of all negatives are decided automatically and false alarms",
+    "deferral": "of images are deferred",
 }
-_UNITS = {"fnr": "positives", "miss_rate": "positives", "fpr": "negatives"}
+_UNITS = {
+    "fnr": "positives",
+    "miss_rate": "positives",
+    "fpr": "negatives",
+    "false_alarm": "negatives",
+}
 
 
 def unit(risk: str) -> str:
@@ -35,7 +42,7 @@ class Certificate:
         threshold: Accept iff confidence >= threshold.
         n: Samples the bound could draw on: all that were passed in.
         n_accepted: Samples at or above the threshold.
-        errors: Errors among the accepted.
+        errors: Errors among the accepted; for "deferral" the deferred samples.
         risk_upper: Clopper-Pearson upper bound of the risk at the threshold, level delta. It is
             pointwise: a description of this sample at a threshold chosen on it, never above
             alpha. What is certified is alpha.
@@ -46,6 +53,7 @@ class Certificate:
         assumptions: What must hold for the promise to hold.
         grouped: True when one sample of each of several groups was used: the promise is then
             about a random sample of a random group, every group counting the same.
+        about: Whom the promise is about, such as "class cat" or "group north"; None: everyone.
     """
 
     risk: str
@@ -63,6 +71,7 @@ class Certificate:
     split: str | None = None
     assumptions: tuple[str, ...] = ()
     grouped: bool = False
+    about: str | None = None
 
     @property
     def feasible(self) -> bool:
@@ -75,6 +84,8 @@ class Certificate:
         document["assumptions"] = list(self.assumptions)
         if math.isinf(self.threshold):
             document["threshold"] = "inf" if self.threshold > 0 else "-inf"
+        if self.about is None:
+            del document["about"]
         return document
 
     @classmethod
@@ -96,15 +107,25 @@ class Certificate:
         values["assumptions"] = tuple(values["assumptions"])
         return cls(**values)
 
-    def sentence(self) -> str:
-        """Return the promise as one English sentence."""
-        evidence = (
-            f"({_count(self.errors, 'error')} among {self.n_accepted} accepted {unit(self.risk)}; "
-            f"coverage {_percent(self.coverage)})"
-        )
+    def promise(self) -> str:
+        """Return what is promised, without how sure it is."""
         promise = f"at most {_percent(self.alpha)} " + _PROMISES.get(
             self.risk, f"is the {self.risk}"
         )
+        return promise if self.about is None else f"{promise} ({self.about})"
+
+    def evidence(self) -> str:
+        """Return the counts behind the promise."""
+        coverage = f"coverage {_percent(self.coverage)}"
+        if self.risk == "deferral":
+            return f"{self.errors} of {self.n} deferred; {coverage}"
+        errors = _count(self.errors, "error")
+        return f"{errors} among {self.n_accepted} accepted {unit(self.risk)}; {coverage}"
+
+    def sentence(self) -> str:
+        """Return the promise as one English sentence."""
+        evidence = f"({self.evidence()})"
+        promise = self.promise()
         if self.grouped:
             promise += ", counting one image of each group,"
         if self.kind == "pac":
@@ -183,10 +204,12 @@ class Infeasible:
 
 def _require_fields(document: Mapping[str, Any], cls: type[Any], what: str) -> None:
     names = {field.name for field in fields(cls)}
-    if set(document) != names:
+    later = {"about"}  # files of the first release lack it
+    if not names - later <= set(document) <= names:
         raise ArtifactError(
-            f"{what} must have the fields {sorted(names)}; "
-            f"missing {sorted(names - set(document))}, unknown {sorted(set(document) - names)}."
+            f"{what} must have the fields {sorted(names - later)}; "
+            f"missing {sorted(names - later - set(document))}, "
+            f"unknown {sorted(set(document) - names)}."
         )
 
 
