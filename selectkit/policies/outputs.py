@@ -91,12 +91,15 @@ class Decision:
             prediction where accepted, every class where deferred.
         score: Shape (N,), float64: accepted iff it reaches the policy's threshold. The confidence,
             or for a policy with several thresholds the distance from acceptance.
+        stage: Shape (N,), int64: the stage of a cascade that decides, from 0; the number of stages
+            where the row is deferred. None for a policy without stages.
     """
 
     accepted: npt.NDArray[np.bool_]
     prediction: npt.NDArray[np.int64]
     prediction_set: npt.NDArray[np.bool_]
     score: Float64s
+    stage: npt.NDArray[np.int64] | None = None
 
 
 class ExitPolicy(Protocol):
