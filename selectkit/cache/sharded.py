@@ -1,6 +1,7 @@
 """Reading a stored array: chunk files are mapped into memory, not decoded."""
 
 import mmap
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from io import FileIO
@@ -193,17 +194,15 @@ class ShardedArray:
         return dtypes.decode(out, self._stored)
 
     def _read_into(self, out: npt.NDArray[np.generic], shard: int, offset: int) -> None:
+        """Map the chunk for a moment: that copies faster than reading does, and nothing stays."""
         path = layout.chunk_path(self._folder, shard)
         with self._open(path) as file:
-            file.seek(offset * out.strides[0])
-            target = out.view(np.uint8).reshape(-1).data
-            done = 0
-            while done < len(target):
-                got = file.readinto(target[done:])
-                if not got:
-                    where = self._files.where(path)
-                    raise CacheError(f"{where} was cut short while it was read.")
-                done += got
+            if os.fstat(file.fileno()).st_size < (offset + len(out)) * out.strides[0]:
+                raise CacheError(f"{self._files.where(path)} was cut short while it was read.")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
+                rows = np.frombuffer(mapping, np.uint8, out.nbytes, offset * out.strides[0])
+                out.view(np.uint8).reshape(-1)[:] = rows
+                del rows
 
     def _mapped(self, shard: int) -> npt.NDArray[np.void]:
         """The rows of a chunk, each as one opaque element."""
