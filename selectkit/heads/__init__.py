@@ -9,9 +9,12 @@ from selectkit.heads.linear import STRENGTHS, LinearHead
 from selectkit.heads.mlp import MlpHead
 from selectkit.heads.prototype import PrototypeHead
 from selectkit.heads.ridge import RidgeHead
+from selectkit.heads.starting import hidden_of, starting_network
 from selectkit.heads.three import ThreeHead
 from selectkit.heads.training import (
     WORKING_SET,
+    ConformalRisk,
+    ConformalSets,
     CrossEntropy,
     Epoch,
     FeatureRows,
@@ -30,6 +33,8 @@ __all__ = [
     "STRENGTHS",
     "WORKING_SET",
     "AbstainHead",
+    "ConformalRisk",
+    "ConformalSets",
     "Criterion",
     "CrossEntropy",
     "Epoch",
@@ -52,6 +57,8 @@ __all__ = [
     "ThreeHead",
     "affine_of",
     "fit_many",
+    "hidden_of",
     "load",
     "negative_log_likelihood",
+    "starting_network",
 ]

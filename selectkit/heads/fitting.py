@@ -18,9 +18,11 @@ from selectkit.arrays import ArrayLike, Ints, log_softmax
 from selectkit.artifact import content_hash
 from selectkit.errors import ConfigError, DataError
 from selectkit.heads.network import Layer, Network
-from selectkit.heads.prepared import TrainingData
+from selectkit.heads.prepared import TrainingData, arrays_hash
 from selectkit.heads.rows import ABSENT_LOGIT, Float64s
+from selectkit.heads.starting import hidden_of, weights_under
 from selectkit.heads.training.batches import WORKING_SET, HeldOut, batches, steps_per_epoch
+from selectkit.heads.training.conformal import ConformalRisk, ConformalSets
 from selectkit.heads.training.recipe import Epoch, Recipe
 from selectkit.heads.training.source import FeatureRows
 
@@ -113,6 +115,7 @@ def fit_many(
     checkpoint_every: float = 0.0,
     device: str = "cpu",
     working_set: int = WORKING_SET,
+    starts: Sequence[Network] | None = None,
 ) -> list[H | DataError]:
     """Train one head per recipe.
 
@@ -139,6 +142,8 @@ def fit_many(
         checkpoint_every: Least seconds between two checkpoints; 0 writes one after every epoch.
         device: "cpu" or a CUDA device.
         working_set: Bytes of features to keep in memory; larger features are streamed.
+        starts: For each recipe a network of the same D, hidden units and K to go on from, instead
+            of drawing weights. It is judged like an epoch, and kept if no epoch is better.
 
     Returns:
         For each recipe its head, or the `DataError` that says why there is none: a loss that
@@ -153,6 +158,7 @@ def fit_many(
         _check_recipe(head, recipe)
     _check_device(device)
     data = TrainingData.of(features, labels, select, n_classes)
+    _check_starts(recipes, starts, data)
     heads: dict[int, H | DataError] = {}
     files = []
     kept: dict[Any, Any] = {}
@@ -164,6 +170,7 @@ def fit_many(
             on_epoch=None if on_epoch is None else _renumbered(on_epoch, members),
             checkpoint=path, checkpoint_every=checkpoint_every, device=device,
             working_set=working_set, kept=kept,
+            starts=None if starts is None else [starts[i] for i in members],
         )  # fmt: skip
         for i, outcome in zip(members, outcomes, strict=True):
             heads[i] = _assembled(head, data, recipes[i], outcome)
@@ -198,6 +205,7 @@ def _train_group(
     device: str,
     working_set: int,
     kept: dict[Any, Any],
+    starts: Sequence[Network] | None,
 ) -> "list[Trained | DataError]":
     import torch
 
@@ -205,6 +213,7 @@ def _train_group(
     from selectkit.heads.training.network import training_dtype
     from selectkit.heads.training.run import Problem
 
+    recipes = [_for_rows(recipe, data) for recipe in recipes]
     first = recipes[0]
     dtype = training_dtype(first.precision, data.train.n_features, first.hidden, device)
     steps = steps_per_epoch(data.train.n_rows, first.batch_size)
@@ -227,7 +236,11 @@ def _train_group(
         logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
         return criterion(logits, data.select_labels, *gate)
 
+    begun = None
+    if starts is not None:
+        begun = [weights_under(network, data.scaling, data.present) for network in starts]
     print_of = content_hash({
+        **({} if begun is None else {"starts": [arrays_hash(arrays) for arrays in begun]}),
         "kind": head.kind,
         "data": data.fingerprint,
         "recipes": [recipe.to_dict() for recipe in recipes],
@@ -238,8 +251,18 @@ def _train_group(
     return train(
         problem, recipes, judge,
         on_epoch=on_epoch, checkpoint_path=checkpoint, checkpoint_every=checkpoint_every,
-        fingerprint=print_of,
+        fingerprint=print_of, starts=begun,
     )  # fmt: skip
+
+
+def _for_rows(recipe: Recipe, data: TrainingData) -> Recipe:
+    """A loss that needs certain rows in a batch says so before anything is trained."""
+    loss = recipe.loss
+    if not isinstance(loss, ConformalRisk | ConformalSets):
+        return recipe
+    told = loss.among(data.present)
+    told.require_feasible(np.searchsorted(data.present, data.labels), recipe.batch_size)
+    return replace(recipe, loss=told)
 
 
 def _assembled(
@@ -275,6 +298,24 @@ def _check_recipe(head: type[TrainedHead], recipe: Recipe) -> None:
     if not isinstance(recipe.loss, head.losses):
         known = ", ".join(getattr(loss, "kind", "") for loss in head.losses)
         raise ConfigError(f"the {head.kind} head is trained with {known}, not {recipe.loss.kind}.")
+
+    if recipe.accumulation > 1 and isinstance(recipe.loss, ConformalRisk | ConformalSets):
+        raise ConfigError(
+            f"{recipe.loss.kind} looks at a batch as a whole; leave accumulation at 1."
+        )
+
+
+def _check_starts(
+    recipes: Sequence[Recipe], starts: Sequence[Network] | None, data: TrainingData
+) -> None:
+    for recipe, start in zip(recipes, starts or (), strict=starts is not None):
+        wanted = (data.train.n_features, recipe.hidden, data.n_classes)
+        given = (len(start.mean), hidden_of(start), start.n_outputs)
+        if wanted != given:
+            raise ConfigError(
+                "a network to start from must have the features, hidden units and classes of the "
+                f"fit, {wanted}; got {given}."
+            )
 
 
 def _refuse_full_batch(recipe: Recipe, n: int) -> None:

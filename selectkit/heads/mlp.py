@@ -25,6 +25,7 @@ from selectkit.heads.fitting import (
 from selectkit.heads.network import Network
 from selectkit.heads.rows import Float64s, all_classes
 from selectkit.heads.training.batches import WORKING_SET
+from selectkit.heads.training.conformal import ConformalRisk, ConformalSets
 from selectkit.heads.training.losses import CrossEntropy, Focal
 from selectkit.heads.training.recipe import Epoch, Recipe
 from selectkit.heads.training.source import FeatureRows
@@ -44,7 +45,7 @@ class MlpHead:
     """
 
     kind: ClassVar[str] = "mlp"
-    losses: ClassVar[tuple[type, ...]] = (CrossEntropy, Focal)
+    losses: ClassVar[tuple[type, ...]] = (CrossEntropy, Focal, ConformalRisk, ConformalSets)
     network: Network
     recipe: Recipe
     history: tuple[Epoch, ...]
@@ -64,6 +65,7 @@ class MlpHead:
         checkpoint: Path | None = None,
         device: str = "cpu",
         working_set: int = WORKING_SET,
+        start: Network | None = None,
     ) -> Self:
         """Train one head; `fit_many` says what every argument means and trains several at once.
 
@@ -72,12 +74,14 @@ class MlpHead:
             labels: Shape (N,), codes in [0, K); -1 (unlabelled) rows are left out.
             select: Features and labels for early stopping.
             n_classes: K; at least 2 of them must occur in `labels`.
-            recipe: The settings; its loss is `CrossEntropy` or `Focal`.
+            recipe: The settings; its loss is `CrossEntropy`, `Focal`, `ConformalRisk` or
+                `ConformalSets`.
             criterion: Maps logits (M, K) and labels (M,) of `select` to a number, lower is better.
             on_epoch: Called with each finished `Epoch`.
             checkpoint: File that an interrupted training goes on from.
             device: "cpu" or a CUDA device.
             working_set: Bytes of features to keep in memory.
+            start: Network to go on from (`starting_network`), of a head for the same classes.
 
         Returns:
             The fitted head.
@@ -92,6 +96,7 @@ class MlpHead:
             cls, features, labels, select=select, n_classes=n_classes, recipes=[recipe],
             criterion=criterion, on_epoch=unnumbered(on_epoch), checkpoint=checkpoint,
             device=device, working_set=working_set,
+            starts=None if start is None else [start],
         )  # fmt: skip
         return only(fitted)
 

@@ -78,11 +78,12 @@ class TrainingData:
             x_select, y_select = x_select.chosen(np.flatnonzero(seen)), y_select[seen]
         mean, scale = checked_moments(x)
         seen_moments = checked_moments(x_select)
-        print_of = _hash([mean, scale, y, *seen_moments, y_select])
+        print_of = arrays_hash([mean, scale, y, *seen_moments, y_select])
         return cls(x, y, x_select, y_select, present, n_classes, Scaling(mean, scale), print_of)
 
 
-def _hash(arrays: Iterable[npt.NDArray[Any]]) -> str:
+def arrays_hash(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """Return a hash of shapes, dtypes and entries, in hexadecimal digits."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode())

@@ -54,16 +54,23 @@ class Totals:
     def __init__(self, n_steps: int) -> None:
         """Make room for the batches of one epoch."""
         self._n_steps, self._step = n_steps, 0
+        self.losses: Tensor | None = None
+        self.means: Tensor | None = None
         self.sizes: list[int] = []
 
     def add(self, losses: "Tensor", means: "Tensor", size: int) -> None:
         """Note losses (M,) and means of the terms (J, M) of a batch of so many rows."""
-        if not self._step:
-            self.losses = losses.new_empty((self._n_steps, *losses.shape))
-            self.means = means.new_empty((self._n_steps, *means.shape))
+        if self.losses is None or self.means is None:
+            self.losses = losses.new_zeros((self._n_steps, *losses.shape))
+            self.means = means.new_zeros((self._n_steps, *means.shape))
         self.losses[self._step], self.means[self._step] = losses, means
         self._step += 1
         self.sizes.append(size)
+
+    def skip(self) -> None:
+        """Note a batch that gave nothing."""
+        self._step += 1
+        self.sizes.append(0)
 
 
 class BatchGradient:

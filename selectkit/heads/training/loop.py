@@ -14,7 +14,7 @@ import numpy.typing as npt
 from selectkit.errors import DataError
 from selectkit.heads.training import checkpoint
 from selectkit.heads.training.recipe import Epoch, Recipe
-from selectkit.heads.training.run import EpochResult, Problem, Run
+from selectkit.heads.training.run import EpochResult, Layers, Problem, Run
 from selectkit.threads import WORTH_THREADS
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def train(
     checkpoint_path: Path | None = None,
     checkpoint_every: float = 0.0,
     fingerprint: str = "",
+    starts: Sequence[Layers] | None = None,
 ) -> list[Trained | DataError]:
     """Train M configurations over the same batches.
 
@@ -75,14 +76,17 @@ def train(
         checkpoint_path: File to write after epochs and at the end, and to go on from if it exists.
         checkpoint_every: Least seconds between two checkpoints.
         fingerprint: What the checkpoint must match.
+        starts: Weights to start from, of each recipe; they stay the best until an epoch is better.
 
     Returns:
         For each configuration its best weights, or why there are none.
     """
     members = [_Member(recipe) for recipe in recipes]
     with _threads_for(problem, recipes):
-        run = Run(problem, recipes)
+        run = Run(problem, recipes, starts)
         done = 0
+        if starts is not None:
+            _judge_starts(members, run, judge)
         if checkpoint_path is not None:
             done = _resume(checkpoint_path, fingerprint, members, run)
         written = monotonic()
@@ -104,6 +108,15 @@ def train(
                     if members[i].failure is None:
                         on_epoch(i, members[i].history[-1])
     return [_outcome(member) for member in members]
+
+
+def _judge_starts(members: list[_Member], run: Run, judge: Judge) -> None:
+    outputs = run.held_out_outputs(run.parameters)
+    for i, member in enumerate(members):
+        value = float(judge(i, np.ascontiguousarray(outputs[:, i])))
+        if isfinite(value):
+            member.best = value
+            member.weights = [p[i].cpu().clone() for p in run.parameters]
 
 
 def _record(

@@ -56,7 +56,7 @@ class Loss(Protocol):
     keeps_targets: ClassVar[bool]
 
     def terms(self, numbers: Numbers, batch: Batch) -> "list[Tensor]":
-        """Return row-wise terms, each of shape (B, M)."""
+        """Return row-wise terms, each of shape (B, M), or of the rows that the term is about."""
         ...
 
     def combine(self, numbers: Numbers, means: "Tensor") -> "Tensor":
@@ -249,9 +249,10 @@ def loss_from_dict(values: Mapping[str, Any]) -> Loss:
         ConfigError: If the kind is unknown or a value is out of range.
     """
     from selectkit.heads.training.abstaining import Gamblers, SelfAdaptive
+    from selectkit.heads.training.conformal import CONFORMAL
     from selectkit.heads.training.selective import SelectiveNet
 
-    families = (CrossEntropy, Focal, SelectiveNet, Gamblers, SelfAdaptive)
+    families = (CrossEntropy, Focal, SelectiveNet, Gamblers, SelfAdaptive, *CONFORMAL)
     known: dict[str, Any] = {family.kind: family for family in families}
     settings = dict(values)
     kind = settings.pop("kind", None)

@@ -5,6 +5,9 @@ from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
@@ -32,6 +35,23 @@ def initial(
                 one.append(torch.empty(shape).uniform_(-bound, bound, generator=generator))
         stacks.append(one)
     return [torch.stack(tensors) for tensors in zip(*stacks, strict=True)]
+
+
+def stacked(networks: "Sequence[Sequence[npt.NDArray[np.floating]]]") -> "list[Tensor]":
+    """Return given weights as `initial` does.
+
+    Args:
+        networks: Of each configuration, per layer weights (in, out) and bias (out,).
+
+    Returns:
+        Weights (M, out, in) and biases (M, out) of each layer, float32.
+    """
+    import torch
+
+    return [
+        torch.stack([torch.from_numpy(np.ascontiguousarray(a.T, dtype=np.float32)) for a in arrays])
+        for arrays in zip(*networks, strict=True)
+    ]
 
 
 class Activations(NamedTuple):

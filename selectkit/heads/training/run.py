@@ -11,14 +11,19 @@ import numpy.typing as npt
 from selectkit.heads.training import losses
 from selectkit.heads.training.averaging import MovingAverage
 from selectkit.heads.training.batches import Batches, HeldOut
+from selectkit.heads.training.conformal import ConformalRisk, ConformalSets
 from selectkit.heads.training.gradient import BatchGradient, Totals
-from selectkit.heads.training.network import initial, outputs
+from selectkit.heads.training.network import initial, outputs, stacked
 from selectkit.heads.training.optimisers import Descent, FriendlySam, Optimiser
 from selectkit.heads.training.recipe import Recipe
 from selectkit.heads.training.schedule import learning_rate_at
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Layers = Sequence[npt.NDArray[np.float64]]
+"""Per layer weights (in, out) and bias (out,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +69,25 @@ class EpochResult:
 class Run:
     """Parameters, optimiser, moving average and soft targets of the configurations in training."""
 
-    def __init__(self, problem: Problem, recipes: Sequence[Recipe]) -> None:
-        """Draw the initial weights.
+    def __init__(
+        self, problem: Problem, recipes: Sequence[Recipe], starts: Sequence[Layers] | None = None
+    ) -> None:
+        """Take over the initial weights, or draw them.
 
         Args:
             problem: What is fitted.
             recipes: M recipes of equal structure.
+            starts: Of each, per layer weights (in, out) and bias (out,); None to draw them.
         """
         import torch
 
         first = recipes[0]
         self.problem, self.recipes, self.step = problem, list(recipes), 0
         self.total = first.epochs * problem.n_steps
-        tensors = initial(
-            problem.n_inputs, first.hidden, problem.n_outputs, [r.seed for r in recipes]
+        tensors = (
+            initial(problem.n_inputs, first.hidden, problem.n_outputs, [r.seed for r in recipes])
+            if starts is None
+            else stacked(starts)
         )
         self.parameters = [t.to(problem.device) for t in tensors]
         self.average = MovingAverage(self.parameters, first.averaging, self.total)
@@ -107,6 +117,10 @@ class Run:
         shape = self.recipes[0].warm_up
         with torch.no_grad():
             for x, rows in self.problem.batches.epoch(number):
+                if not self._usable(rows):
+                    totals.skip()
+                    self.step += 1
+                    continue
                 factor = learning_rate_at(self.step, self.total, 1.0, shape)
                 rates = [r.learning_rate * factor for r in self.recipes]
                 self.optimiser.step(BatchGradient(self, x, rows, number, totals), rates)
@@ -114,11 +128,24 @@ class Run:
                 self.step += 1
         return self._result(totals, rates)
 
-    def held_out_outputs(self) -> npt.NDArray[np.float32]:
-        """Return the outputs of the averaged weights on the held-out rows, (rows, M, O)."""
+    def _usable(self, rows: "Tensor") -> bool:
+        loss = self._loss
+        if not isinstance(loss, ConformalRisk | ConformalSets):
+            return True
+        return loss.usable(self.problem.labels[rows])
+
+    def held_out_outputs(self, weights: "list[Tensor] | None" = None) -> npt.NDArray[np.float32]:
+        """Return the outputs on the held-out rows, (rows, M, O), of the averaged weights.
+
+        Args:
+            weights: Others, as `parameters`.
+
+        Returns:
+            The outputs.
+        """
         import torch
 
-        weights = self.average.values()
+        weights = weights or self.average.values()
         parts = [outputs(weights, x).cpu() for x in self.problem.held_out.blocks()]
         return np.asarray(torch.cat(parts).numpy())
 
@@ -207,6 +234,9 @@ class Run:
     def _result(self, totals: Totals, rates: list[float]) -> EpochResult:
         import torch
 
+        if totals.losses is None or totals.means is None:
+            nothing = np.zeros((1, len(self.recipes)))
+            return EpochResult(nothing, nothing[0], {}, [0.0] * len(self.recipes))
         share = torch.tensor(totals.sizes, dtype=torch.float64)
         share /= share.sum()
         values = totals.losses.cpu().double()
