@@ -6,7 +6,14 @@ from selectkit.stats.binomial import (
     clopper_pearson_upper,
     dkw_lower,
 )
-from selectkit.stats.bounded import hoeffding_bentkus_pvalue, wsr_upper
+from selectkit.stats.bounded import (
+    hoeffding_bentkus_pvalue,
+    hoeffding_bentkus_upper,
+    wsr_pvalue,
+    wsr_pvalues,
+    wsr_upper,
+    wsr_uppers,
+)
 
 __all__ = [
     "binomial_pvalue",
@@ -14,5 +21,9 @@ __all__ = [
     "clopper_pearson_upper",
     "dkw_lower",
     "hoeffding_bentkus_pvalue",
+    "hoeffding_bentkus_upper",
+    "wsr_pvalue",
+    "wsr_pvalues",
     "wsr_upper",
+    "wsr_uppers",
 ]
