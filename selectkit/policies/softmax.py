@@ -1,8 +1,8 @@
 """The threshold policy: accept iff a score of the softmax reaches a certified threshold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, isinf
+from math import ceil
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError, ConfigError
+from selectkit.policies import words
+from selectkit.policies.costs import Costs
 from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import NAMES, SCORES, OwnScore, Score
 from selectkit.policies.scores.score import Float64s
-from selectkit.policies.target import POSITIVE_RISKS, Target
+from selectkit.policies.target import POSITIVE_RISKS, Target, Targets
 from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
 from selectkit.stats import clopper_pearson_upper, dkw_lower
 
@@ -29,26 +31,53 @@ class SoftmaxPolicy:
         threshold: In the score's units; -inf accepts everything, inf nothing.
         positive: Code of the positive class, or None when the target needs none.
         certificate: What the threshold promises, and on which evidence; None when the target is
-            infeasible.
+            infeasible. Of several promises the first.
         infeasible: Why nothing can be promised; everything is deferred then.
         own: The score itself when it has numbers of its own; None for those in `SCORES`.
+        more: The other promises, which hold together with the first at its delta.
+        targets: What was asked for, where it is more or less than the one target of the
+            certificate.
+        costs: What the threshold was chosen by among the certified; None: by its coverage.
+        cost: Mean cost of a calibration row.
     """
 
     kind: ClassVar[str] = "softmax"
+    artifact: ClassVar[str] = "thresholds"
     score: str
     threshold: float
     positive: int | None
     certificate: Certificate | None
     infeasible: Infeasible | None = None
     own: OwnScore | None = None
+    more: tuple[Certificate, ...] = ()
+    targets: Targets | None = None
+    costs: Costs | None = None
+    cost: float | None = None
 
     @classmethod
     def deferring(
-        cls, infeasible: Infeasible, *, score: str | OwnScore, positive: int | None
+        cls,
+        infeasible: Infeasible,
+        *,
+        score: str | OwnScore,
+        positive: int | None,
+        targets: Sequence[Target] | None = None,
+        costs: Costs | None = None,
     ) -> Self:
         """Return the policy for an infeasible target: it defers everything, and says why."""
-        name, own = _named(score)
-        return cls(name, float("inf"), positive, None, infeasible, own)
+        name, own = named(score)
+        asked = None if targets is None else Targets(targets)
+        return cls(name, float("inf"), positive, None, infeasible, own, (), asked, costs)
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Everything that is promised, together; empty when the target is infeasible."""
+        return () if self.certificate is None else (self.certificate, *self.more)
+
+    @property
+    def score_name(self) -> str:
+        """Name of the score."""
+        return self.score
 
     @property
     def scored_by(self) -> str | OwnScore:
@@ -69,11 +98,13 @@ class SoftmaxPolicy:
     ) -> Self | Infeasible:
         """Find the most permissive threshold that is certified to keep the target.
 
+        For several targets at once, costs or groups see `selectkit.policies.joint`.
+
         The rows behind the certificate are all rows for `error`, the positives for `fnr` and
-        `miss_rate`, the negatives for `fpr`; its `n`, `n_accepted`, `errors` and `risk_upper`
-        count those. Its `coverage` and `coverage_lower` (level delta, uniform in the threshold by
-        the inequality of Dvoretzky, Kiefer and Wolfowitz with Massart's constant) are over all
-        rows. The target `coverage` takes the empirical quantile and promises nothing.
+        `miss_rate`, the negatives for `fpr` and `false_alarm`; its `n`, `n_accepted`, `errors` and
+        `risk_upper` count those. Its `coverage` and `coverage_lower` (level delta, uniform in the
+        threshold by the inequality of Dvoretzky, Kiefer and Wolfowitz with Massart's constant) are
+        over all rows. The target `coverage` takes the empirical quantile and promises nothing.
 
         Args:
             outputs: N rows that neither head nor calibrator has seen.
@@ -88,13 +119,14 @@ class SoftmaxPolicy:
             The policy, or `Infeasible` with the number of labels that would do.
 
         Raises:
-            ConfigError: If the score is unknown, or the positive class is missing or unknown.
+            ConfigError: If the score is unknown, the positive class is missing or unknown, or the
+                target is `deferral`, which accepting everything would keep.
             DataError: If the labels do not fit the outputs.
             RiskError: If delta is outside (0, 1).
         """
         y = class_labels(labels, *outputs.probabilities.shape)
-        name, own = _named(score)
-        s = _score(name, own)(outputs)
+        name, own = named(score)
+        s = score_function(name, own)(outputs)
         _check_positive(target, positive, outputs.probabilities.shape[1])
         found = (
             _covering(s, outputs.prediction != y, target.alpha, delta)
@@ -128,9 +160,10 @@ class SoftmaxPolicy:
         """Return the policy with a certificate that says it counts one row of each group."""
         if self.certificate is None:
             return self
-        return replace(self, certificate=replace(self.certificate, grouped=True))
+        first, *more = (replace(c, grouped=True) for c in self.certificates)
+        return replace(self, certificate=first, more=tuple(more))
 
-    def decide(self, outputs: Outputs) -> Decision:
+    def decide(self, outputs: Outputs, /) -> Decision:
         """Accept or defer each row.
 
         Args:
@@ -143,13 +176,25 @@ class SoftmaxPolicy:
             ConfigError: If the score is unknown to this release.
             DataError: If the outputs lack what the score looks at.
         """
-        s = _score(self.score, self.own)(outputs)
+        s = score_function(self.score, self.own)(outputs)
         accepted = s >= self.threshold
         prediction = outputs.prediction
         prediction_set = np.ones(outputs.probabilities.shape, dtype=np.bool_)
         prediction_set[accepted] = False
         prediction_set[np.arange(len(s)), prediction] = True
         return Decision(accepted, prediction, prediction_set, s)
+
+    def rule(self) -> str:
+        """Return when a row is accepted, in one line."""
+        if self.threshold == float("inf"):
+            return "defer everything"
+        if self.threshold < -1e300:  # below every finite score
+            return "accept everything"
+        return f"accept iff {self.score} >= {self.threshold:.6g}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return what is promised, or why nothing can be, in sentences."""
+        return words.sentences(self.certificates, self.infeasible, self.costs, self.cost)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy's own fields of `thresholds.json`.
@@ -166,14 +211,16 @@ class SoftmaxPolicy:
         return {
             "policy": self.kind,
             "score": self.score,
-            "threshold": ("inf" if self.threshold > 0 else "-inf")
-            if isinf(self.threshold)
-            else self.threshold,
+            "threshold": words.number(self.threshold),
             "positive": self.positive,
-            "target": {"risk": c.risk, "alpha": c.alpha},
-            "delta": c.delta,
-            "certificate": self.certificate and self.certificate.to_dict(),
-            "infeasible": self.infeasible and self.infeasible.to_dict(),
+            **words.fields(
+                targets=(Target(c.risk, c.alpha),) if self.targets is None else self.targets,
+                delta=c.delta,
+                certificates=self.certificates,
+                infeasible=self.infeasible,
+                costs=self.costs,
+                cost=self.cost,
+            ),
         }
 
     @classmethod
@@ -192,9 +239,11 @@ class SoftmaxPolicy:
                 one, a field is missing or malformed, there is no certificate, or it is for another
                 threshold.
         """
-        if document.get("policy") != cls.kind:
+        if document.get("policy") != cls.kind or document.get("form", "single") != "single":
             raise ArtifactError(
                 f"policy {document.get('policy')!r} is unknown to this release; known: softmax."
+                if document.get("policy") != cls.kind
+                else f"form {document['form']!r} is not one threshold. Calibrate again."
             )
         try:
             score, threshold = document["score"], float(document["threshold"])
@@ -203,31 +252,46 @@ class SoftmaxPolicy:
             raise ArtifactError(f"the softmax policy lacks {error.args[0]!r}.") from None
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"the softmax policy is malformed: {error}.") from None
-        _check_score(score, own)
-        if document.get("infeasible") is not None:
-            if evidence is not None or threshold != float("inf"):
-                raise ArtifactError(
-                    "an infeasible softmax policy must defer everything: threshold inf, no "
-                    "certificate. Calibrate again."
-                )
-            reason = Infeasible.from_dict(document["infeasible"])
-            return cls.deferring(reason, score=own or score, positive=positive)
-        if evidence is None:
+        check_score(score, own)
+        infeasible = document.get("infeasible") is not None
+        if infeasible and (evidence is not None or threshold != float("inf")):
+            raise ArtifactError(
+                "an infeasible softmax policy must defer everything: threshold inf, no "
+                "certificate. Calibrate again."
+            )
+        if not infeasible and evidence is None:
             raise ArtifactError("the softmax policy has no certificate. Calibrate again.")
-        certificate = Certificate.from_dict(evidence)
-        if certificate.threshold != threshold:
+        read = words.read_fields(document, "the softmax policy")
+        usual = len(read["targets"]) == 1 and len(read["certificates"]) <= 1
+        targets = None if usual and read["costs"] is None else read["targets"]
+        if infeasible:
+            return cls.deferring(read["infeasible"], score=own or score, positive=positive,
+                                 targets=targets, costs=read["costs"])  # fmt: skip
+        first, *more = read["certificates"]
+        wrong = [c.threshold for c in read["certificates"] if c.threshold != threshold]
+        if wrong:
             raise ArtifactError(
                 f"the threshold {threshold:g} is not the certified one "
-                f"({certificate.threshold:g}). Calibrate again."
+                f"({wrong[0]:g}). Calibrate again."
             )
-        return cls(score, threshold, positive, certificate, None, own)
+        words.check_promises(
+            read["targets"], read["delta"], read["certificates"], "the softmax policy"
+        )
+        return cls(score, threshold, positive, first, None, own, tuple(more), targets,
+                   read["costs"], read["cost"])  # fmt: skip
 
 
-def _named(score: str | OwnScore) -> tuple[str, OwnScore | None]:
+def named(score: str | OwnScore) -> tuple[str, OwnScore | None]:
+    """Return the name of a score, and the score itself when it has numbers of its own."""
     return (score, None) if isinstance(score, str) else (score.kind, score)
 
 
-def _score(name: str, own: OwnScore | None) -> Score:
+def score_function(name: str, own: OwnScore | None) -> Score:
+    """Return the score by its name, or the one with numbers of its own.
+
+    Raises:
+        ConfigError: If the name is unknown, or its score has numbers of its own and is missing.
+    """
     if own is not None:
         return own
     if name in SCORES:
@@ -237,7 +301,12 @@ def _score(name: str, own: OwnScore | None) -> Score:
     raise ConfigError(f"score {name!r} is unknown; known: {', '.join(NAMES)}.")
 
 
-def _check_score(name: Any, own: OwnScore | None) -> None:
+def check_score(name: Any, own: OwnScore | None) -> None:
+    """Refuse a score other than the one that a document names.
+
+    Raises:
+        ArtifactError: If the name is unknown, or the fitted score beside it is not the one.
+    """
     if name not in NAMES:
         raise ArtifactError(f"score {name!r} is unknown; known: {', '.join(NAMES)}.")
     if (None if name in SCORES else name) != (None if own is None else own.kind):
@@ -253,6 +322,11 @@ def _check_positive(target: Target, positive: int | None, n_classes: int) -> Non
         raise ConfigError(
             f"--target {target} needs to know the positive class: name it with --positive."
         )
+    if target.risk == "deferral":
+        raise ConfigError(
+            f"--target {target} alone is kept by accepting everything: combine it with what may go "
+            f"wrong, for instance --target error=0.05,{target}."
+        )
     if positive is not None and not 0 <= positive < n_classes:
         raise ConfigError(f"the positive class {positive} is outside [0, {n_classes}).")
 
@@ -264,12 +338,12 @@ def _certified(
     match target.risk:
         case "error":
             rows, loss = np.ones(len(y), dtype=np.bool_), prediction != y
-        case "fpr":
+        case "fpr" | "false_alarm":
             rows, loss = y != positive, prediction == positive
         case _:
             rows, loss = y == positive, prediction != positive
     if not rows.any():
-        which = "negative" if target.risk == "fpr" else "positive"
+        which = "negative" if target.risk in {"fpr", "false_alarm"} else "positive"
         return Infeasible(
             risk=target.risk,
             alpha=target.alpha,
@@ -283,7 +357,7 @@ def _certified(
         loss[rows],
         alpha=target.alpha,
         delta=delta,
-        denominator="all" if target.risk == "miss_rate" else "accepted",
+        denominator="all" if target.risk in {"miss_rate", "false_alarm"} else "accepted",
         risk=target.risk,
     )
 

@@ -1,4 +1,4 @@
-"""What a user may ask for: a risk and the rate it must not exceed, or a coverage to reach."""
+"""What a user may ask for: risks and the rates they must not exceed, or a coverage to reach."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,11 +10,13 @@ RISKS: dict[str, str] = {
     "fnr": "missed positives among accepted positives",
     "miss_rate": "accepted and missed positives among all positives",
     "fpr": "false alarms among accepted negatives",
+    "false_alarm": "accepted false alarms among all negatives",
+    "deferral": "deferred rows among all",
     "coverage": "accepted rows among all; nothing is promised about errors",
 }
 """Every target by name, with what its rate counts."""
 
-POSITIVE_RISKS = frozenset({"fnr", "miss_rate", "fpr"})
+POSITIVE_RISKS = frozenset({"fnr", "miss_rate", "fpr", "false_alarm"})
 """Targets that need to know which class is the positive one."""
 
 
@@ -91,6 +93,50 @@ class Target:
     def __str__(self) -> str:
         """The form that `parse` reads."""
         return f"{self.risk}={self.alpha:g}"
+
+
+class Targets(tuple[Target, ...]):
+    """Targets to be kept together, with one probability of failure for all of them.
+
+    Examples:
+        >>> str(Targets.parse("fnr=0.02, fpr=0.05,deferral=0.3"))
+        'fnr=0.02,fpr=0.05,deferral=0.3'
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "RISK=RATE,RISK=RATE,...".
+
+        Args:
+            text: One target or several, separated by commas.
+
+        Returns:
+            The targets, in the order given.
+
+        Raises:
+            ConfigError: If one cannot be read, one risk has two rates, or a coverage to reach is
+                combined with a promise.
+        """
+        parts = text.split(",")
+        if len(parts) > 1 and "=" not in parts[1]:  # a decimal comma: let Target say so
+            parts = [text]
+        targets = cls(Target.parse(part) for part in parts)
+        risks = [target.risk for target in targets]
+        twice = sorted({risk for risk in risks if risks.count(risk) > 1})
+        if twice:
+            raise ConfigError(f"--target {text}: {twice[0]} has two rates; keep the smaller one.")
+        if "coverage" in risks and len(risks) > 1:
+            raise ConfigError(
+                f"--target {text}: coverage=RATE promises nothing and stands alone. Ask for "
+                "deferral=RATE to certify that at most this share is deferred."
+            )
+        return targets
+
+    def __str__(self) -> str:
+        """The form that `parse` reads."""
+        return ",".join(map(str, self))
 
 
 def _percentage(rate: str) -> float | None:

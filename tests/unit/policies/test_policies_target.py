@@ -3,7 +3,7 @@
 import pytest
 
 from selectkit.errors import ConfigError
-from selectkit.policies import POSITIVE_RISKS, RISKS, Target
+from selectkit.policies import POSITIVE_RISKS, RISKS, Target, Targets
 
 
 @pytest.mark.parametrize("risk", sorted(RISKS))
@@ -14,8 +14,16 @@ def test_every_risk_is_read_and_written(risk: str) -> None:
 
 
 def test_the_risks_are_the_documented_ones() -> None:
-    assert sorted(RISKS) == ["coverage", "error", "fnr", "fpr", "miss_rate"]
-    assert sorted(POSITIVE_RISKS) == ["fnr", "fpr", "miss_rate"]
+    assert sorted(RISKS) == [
+        "coverage",
+        "deferral",
+        "error",
+        "false_alarm",
+        "fnr",
+        "fpr",
+        "miss_rate",
+    ]
+    assert sorted(POSITIVE_RISKS) == ["false_alarm", "fnr", "fpr", "miss_rate"]
 
 
 @pytest.mark.parametrize(
@@ -40,12 +48,13 @@ def test_the_risks_are_the_documented_ones() -> None:
         ("fnr=", "--target fnr=: '' is not a number; write fnr=0.02."),
         (
             "tpr=0.9",
-            "--target tpr=0.9: unknown risk 'tpr'; known: error, fnr, miss_rate, fpr, coverage.",
+            "--target tpr=0.9: unknown risk 'tpr'; "
+            "known: error, fnr, miss_rate, fpr, false_alarm, deferral, coverage.",
         ),
         (
             "fnr",
             "--target fnr: expected RISK=RATE, for instance fnr=0.02; "
-            "known risks: error, fnr, miss_rate, fpr, coverage.",
+            "known risks: error, fnr, miss_rate, fpr, false_alarm, deferral, coverage.",
         ),
     ],
 )
@@ -58,3 +67,27 @@ def test_unusable_targets_are_refused_with_the_way_out(text: str, message: str) 
 def test_a_target_made_in_code_is_checked_as_well() -> None:
     with pytest.raises(ConfigError, match="unknown risk 'tpr'"):
         Target("tpr", 0.1)
+
+
+def test_several_targets_are_read_in_their_order_and_written_back() -> None:
+    targets = Targets.parse(" fnr=0.02, FPR=0.05 ,deferral=0.3")
+    assert targets == (Target("fnr", 0.02), Target("fpr", 0.05), Target("deferral", 0.3))
+    assert Targets.parse(str(targets)) == targets
+    assert Targets.parse("error=0.1") == (Target("error", 0.1),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fnr=0.02,fnr=0.03", "--target fnr=0.02,fnr=0.03: fnr has two rates; keep the smaller"),
+        ("error=0.1,coverage=0.8", "promises nothing and stands alone. Ask for deferral=RATE"),
+        ("fnr=0.02,tpr=0.1", "--target tpr=0.1: unknown risk 'tpr'"),
+        ("fnr=0.02,", "--target fnr=0.02,: '0.02,' is not a number"),
+        ("fnr=0,02", "did you mean fnr=0.02"),
+        ("", "--target : expected RISK=RATE"),
+    ],
+)
+def test_unusable_combinations_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Targets.parse(text)
+    assert message in str(error.value)
