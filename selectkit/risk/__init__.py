@@ -2,6 +2,7 @@
 
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
+from selectkit.risk.joint import joint_certificate
 from selectkit.risk.ltt import (
     CertifiedGrid,
     certify_pvalues,
@@ -10,17 +11,30 @@ from selectkit.risk.ltt import (
     pareto_order,
     union_pvalues,
 )
+from selectkit.risk.scrc import scrc_t
+from selectkit.risk.scrc_exits import certify_singletons
+from selectkit.risk.scrc_losses import Misses
+from selectkit.risk.scrc_reference import scrc_i
+from selectkit.risk.scrc_result import SelectiveSets
+from selectkit.risk.scrc_split import scrc_split_pac
 from selectkit.risk.threshold import certify_threshold
 
 __all__ = [
     "Certificate",
     "CertifiedGrid",
     "Infeasible",
+    "Misses",
+    "SelectiveSets",
     "certify_pvalues",
+    "certify_singletons",
     "certify_threshold",
+    "joint_certificate",
     "labels_needed",
     "learn_then_test",
     "loss_pvalues",
     "pareto_order",
+    "scrc_i",
+    "scrc_split_pac",
+    "scrc_t",
     "union_pvalues",
 ]

@@ -14,9 +14,13 @@ _PROMISES = {
     "miss_rate": "of all positives are decided automatically and missed",
     "false_alarm": "of all negatives are decided automatically and false alarms",
     "deferral": "of images are deferred",
+    "not_selected": "of images are deferred by their score alone, whatever their set",
+    "set_error": "of accepted images have a prediction set without the true class",
+    "set_fnr": "of accepted positives have a prediction set without the positive class",
 }
 _UNITS = {
     "fnr": "positives",
+    "set_fnr": "positives",
     "miss_rate": "positives",
     "fpr": "negatives",
     "false_alarm": "negatives",
@@ -43,9 +47,10 @@ class Certificate:
         n: Samples the bound could draw on: all that were passed in.
         n_accepted: Samples at or above the threshold.
         errors: Errors among the accepted; for "deferral" the deferred samples.
-        risk_upper: Clopper-Pearson upper bound of the risk at the threshold, level delta. It is
-            pointwise: a description of this sample at a threshold chosen on it, never above
-            alpha. What is certified is alpha.
+        risk_upper: Clopper-Pearson upper bound of the risk at the threshold, level delta (betting
+            bound for losses between 0 and 1). It is pointwise: a description of this sample at a
+            threshold chosen on it, never above alpha. What is certified is alpha. For the kind
+            "expectation" it is (sum of losses + largest loss) / (n + 1).
         coverage: n_accepted / n.
         coverage_lower: Lower bound of the true coverage, level delta, valid for all thresholds at
             once (Dvoretzky-Kiefer-Wolfowitz with Massart's constant).
@@ -54,6 +59,8 @@ class Certificate:
         grouped: True when one sample of each of several groups was used: the promise is then
             about a random sample of a random group, every group counting the same.
         about: Whom the promise is about, such as "class cat" or "group north"; None: everyone.
+        mean_loss: Mean loss of the samples that the risk is about, where losses are not 0 or 1; an
+            error is a loss above 0 then. None: errors say it all.
     """
 
     risk: str
@@ -72,6 +79,7 @@ class Certificate:
     assumptions: tuple[str, ...] = ()
     grouped: bool = False
     about: str | None = None
+    mean_loss: float | None = None
 
     @property
     def feasible(self) -> bool:
@@ -84,8 +92,9 @@ class Certificate:
         document["assumptions"] = list(self.assumptions)
         if math.isinf(self.threshold):
             document["threshold"] = "inf" if self.threshold > 0 else "-inf"
-        if self.about is None:
-            del document["about"]
+        for later in ("about", "mean_loss"):
+            if document[later] is None:
+                del document[later]
         return document
 
     @classmethod
@@ -117,9 +126,11 @@ class Certificate:
     def evidence(self) -> str:
         """Return the counts behind the promise."""
         coverage = f"coverage {_percent(self.coverage)}"
-        if self.risk == "deferral":
+        if self.risk in {"deferral", "not_selected"}:
             return f"{self.errors} of {self.n} deferred; {coverage}"
         errors = _count(self.errors, "error")
+        if self.mean_loss is not None:
+            errors = f"mean loss {self.mean_loss:.3g}, {errors}"
         return f"{errors} among {self.n_accepted} accepted {unit(self.risk)}; {coverage}"
 
     def sentence(self) -> str:
@@ -157,6 +168,7 @@ class Infeasible:
         needs: Smallest number of samples (positives, negatives) in the calibration split that would
             suffice if the best error rate seen, and its share of confident samples, stayed; None
             when no number would.
+        on_average: True when only a promise on average over calibration splits was asked for.
     """
 
     risk: str
@@ -165,6 +177,7 @@ class Infeasible:
     n: int
     reason: str
     needs: int | None
+    on_average: bool = False
 
     @property
     def feasible(self) -> bool:
@@ -173,7 +186,10 @@ class Infeasible:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return asdict(self)
+        document = asdict(self)
+        if not self.on_average:
+            del document["on_average"]
+        return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
@@ -193,9 +209,11 @@ class Infeasible:
 
     def message(self) -> str:
         """Return one line that says what is infeasible, why, and what would suffice."""
+        sure = f"with confidence {_percent(1 - self.delta)}"
+        if self.on_average:
+            sure = "on average over calibration splits"
         line = (
-            f"INFEASIBLE: {self.risk} <= {self.alpha:g} with confidence "
-            f"{_percent(1 - self.delta)} cannot be certified: {self.reason}"
+            f"INFEASIBLE: {self.risk} <= {self.alpha:g} {sure} cannot be certified: {self.reason}"
         )
         if self.needs is None:
             return f"{line}."
@@ -204,7 +222,7 @@ class Infeasible:
 
 def _require_fields(document: Mapping[str, Any], cls: type[Any], what: str) -> None:
     names = {field.name for field in fields(cls)}
-    later = {"about"}  # files of the first release lack it
+    later = {"about", "mean_loss", "on_average"}  # files of the first release lack it
     if not names - later <= set(document) <= names:
         raise ArtifactError(
             f"{what} must have the fields {sorted(names - later)}; "
