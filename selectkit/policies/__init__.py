@@ -10,6 +10,7 @@ from selectkit.policies.load import thresholds_policy
 from selectkit.policies.outputs import Decision, ExitPolicy, Outputs
 from selectkit.policies.per_class import ClasswisePolicy
 from selectkit.policies.scores import FITTED, NAMES, SCORES, FittedScore, OwnScore, Score, TrainRows
+from selectkit.policies.scrc import ScrcPolicy
 from selectkit.policies.softmax import SoftmaxPolicy
 from selectkit.policies.target import POSITIVE_RISKS, RISKS, Target, Targets
 from selectkit.policies.two_sided import TwoSidedPolicy
@@ -32,6 +33,7 @@ __all__ = [
     "Outputs",
     "OwnScore",
     "Score",
+    "ScrcPolicy",
     "SoftmaxPolicy",
     "Stage",
     "StageCosts",
