@@ -36,6 +36,12 @@ def command(
     positive: Annotated[str | None, flag(FitConfig, "positive")] = None,
     seed: Annotated[int | None, flag(FitConfig, "seed")] = None,
     loss: Annotated[str | None, flag(FitConfig, "loss")] = None,
+    init: Annotated[str | None, flag(FitConfig, "init")] = None,
+    target: Annotated[str | None, flag(FitConfig, "target")] = None,
+    objective: Annotated[str | None, flag(FitConfig, "objective")] = None,
+    temperature: Annotated[float | None, flag(FitConfig, "temperature")] = None,
+    kappa: Annotated[int | None, flag(FitConfig, "kappa")] = None,
+    size_weight: Annotated[float | None, flag(FitConfig, "size_weight")] = None,
     class_weights: Annotated[str | None, flag(FitConfig, "class_weights")] = None,
     smoothing: Annotated[float | None, flag(FitConfig, "smoothing")] = None,
     gamma: Annotated[float | None, flag(FitConfig, "gamma")] = None,
@@ -85,6 +91,8 @@ def command(
       selectkit fit road.zarr --out run --head three --coverage 0.9
 
       selectkit fit road.zarr --out run --head mlp --sweep sweep.toml --sort augrc
+
+      selectkit fit road.zarr --out run --head mlp --loss conformal_risk --target fnr=0.05
     """
     from selectkit.cli.output import print_json, print_table, say, warn
 
@@ -111,8 +119,9 @@ def command(
 def _one(store: str, out: str, config: FitConfig, hidden: bool) -> "FitSummary":
     from selectkit.cli.curves import live_curves
     from selectkit.pipeline import fit
+    from selectkit.pipeline.recipes import epochs_judged_by
 
-    with live_curves(config.epochs, config.select_by, hidden) as curves:
+    with live_curves(config.epochs, epochs_judged_by(config), hidden) as curves:
         return fit(store, out=out, config=config, watch=curves.add)
 
 

@@ -18,7 +18,7 @@ from selectkit.calibrate import (
     choose,
 )
 from selectkit.errors import CalibrationError
-from selectkit.pipeline.folds import folds_of
+from selectkit.pipeline.inputs import folds_of
 from selectkit.policies import Outputs
 
 _FOLDS = 5

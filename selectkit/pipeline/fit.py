@@ -12,13 +12,19 @@ import numpy as np
 from selectkit.arrays import log_softmax
 from selectkit.cache import FeatureStore
 from selectkit.config import FitConfig, RunConfig
-from selectkit.errors import DataError
+from selectkit.errors import ConfigError, DataError
 from selectkit.heads import Epoch, Head
 from selectkit.location import local_path
+from selectkit.pipeline.conformal import FineTuning, head_of_run, require_tunable
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.folds import OutOfFold, cross_fit, require_foldable
 from selectkit.pipeline.inputs import Inputs
-from selectkit.pipeline.recipes import TRAINED, require_sensible
+from selectkit.pipeline.recipes import (
+    TRAINED,
+    epochs_judged_by,
+    is_conformal,
+    require_sensible,
+)
 from selectkit.pipeline.run import (
     FittedHead,
     RunDirectory,
@@ -27,10 +33,12 @@ from selectkit.pipeline.run import (
     logits_of,
     view_hash,
 )
-from selectkit.pipeline.training import OnEpoch, criterion_for, fit_heads
+from selectkit.pipeline.training import OnEpoch, criterion_for, fit_heads, starting_head
 from selectkit.pipeline.unfinished import Unfinished
 
 FEW_STEPS = 300
+FIRST = "start"
+"""Name of the training of a head that is fine-tuned afterwards."""
 
 Watch = Callable[[str, Epoch], None]
 """Called with the name of a training ("fit", "fold-2", ...) and its finished epoch."""
@@ -52,6 +60,7 @@ class FitSummary:
         seconds: Wall time.
         warnings: What the user should look at.
         out_of_fold: What cross-fitting found, when it was asked for.
+        fine_tuning: What fine-tuning through the conformal step changed, when it was asked for.
     """
 
     run: Path
@@ -65,11 +74,15 @@ class FitSummary:
     seconds: float
     warnings: tuple[str, ...]
     out_of_fold: OutOfFold | None = None
+    fine_tuning: FineTuning | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         folds = None if self.out_of_fold is None else self.out_of_fold.to_dict()
-        return {**vars(self), "run": str(self.run), "out_of_fold": folds}
+        tuned = None if self.fine_tuning is None else self.fine_tuning.to_dict()
+        return {
+            **vars(self), "run": str(self.run), "out_of_fold": folds, "fine_tuning": tuned
+        }  # fmt: skip
 
     def lines(self) -> list[str]:
         """Return the summary as lines for people."""
@@ -87,6 +100,8 @@ class FitSummary:
                 f"out of {o.folds} folds, on train: accuracy {o.accuracy:.3f}, NLL {o.nll:.3f}; "
                 f"logits {o.logits} in the store"
             )
+        if self.fine_tuning is not None:
+            lines += self.fine_tuning.lines()
         return [*lines, f"next: selectkit calibrate {self.run} --target error=0.05"]
 
 
@@ -123,12 +138,17 @@ def fit(
     require_sensible(chosen)
     place = local_path(out, "a run directory")
     RunDirectory.require_usable(place)
+    require_other_run(place, chosen)
     start = perf_counter()
     inputs = Inputs.of(FeatureStore.open(store), chosen)
     criterion_for(inputs, chosen.select_by)
+    if is_conformal(chosen):
+        require_tunable(inputs, chosen)
     if chosen.folds is not None:
         require_foldable(inputs, chosen.folds)
     with Unfinished(place) as unfinished, watched(place, chosen, watch) as told:
+        if is_conformal(chosen):
+            starting_head(inputs, chosen, unfinished, _named(told, lambda _: FIRST))
         (head,) = fit_heads(inputs, [chosen], unfinished, _named(told, lambda _: "fit"))
         return finished(place, chosen, inputs, head, unfinished, told, start)
 
@@ -161,14 +181,20 @@ def finished(
     """
     if isinstance(head, DataError):
         raise head
+    tuned, images = None, inputs.images()
+    if is_conformal(config):
+        tuned = FineTuning.of(inputs, config, starting_head(inputs, config, unfinished), head)
+    if config.init is not None:
+        images = np.union1d(images, head_of_run(inputs, config).fitted_images)
     run = RunDirectory.create(place, RunConfig(store=str(inputs.store.path.resolve()), fit=config))
-    fitted = run.save_head(head, about(inputs), inputs.images())
+    fitted = run.save_head(head, about(inputs), images)
     out_of_fold = None
     if config.folds is not None:
         named = _named(told, lambda fold: f"fold-{fold + 1}")
         out_of_fold = cross_fit(inputs, config, fitted, unfinished, named)
     gate_of(fitted, inputs.store)
-    summary = _summary(run.path, config, inputs, fitted, out_of_fold, perf_counter() - start)
+    seconds = perf_counter() - start
+    summary = _summary(run.path, config, inputs, fitted, out_of_fold, tuned, seconds)
     run.log("fit", **summary.to_dict())
     return summary
 
@@ -187,6 +213,22 @@ def about(inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def require_other_run(place: Path, config: FitConfig) -> None:
+    """Refuse to replace the run whose head is fine-tuned.
+
+    Args:
+        place: The run directory to make.
+        config: The settings.
+
+    Raises:
+        ConfigError: If `init` is the same folder.
+    """
+    if config.init is not None and Path(config.init).resolve() == place.resolve():
+        raise ConfigError(
+            f"--out {place} is the run that --init names; give the fine-tuned head another folder."
+        )
+
+
 @contextmanager
 def watched(place: Path, config: FitConfig, watch: Watch | None) -> Iterator[Watch]:
     """Log every epoch to the run directory, and to TensorBoard if that was asked for.
@@ -202,7 +244,8 @@ def watched(place: Path, config: FitConfig, watch: Watch | None) -> Iterator[Wat
     with _board(place, config) as board:
 
         def tell(name: str, epoch: Epoch) -> None:
-            log_event(place, "epoch", training=name, select_by=config.select_by, **asdict(epoch))
+            judged_by = config.select_by if name == FIRST else epochs_judged_by(config)
+            log_event(place, "epoch", training=name, select_by=judged_by, **asdict(epoch))
             if board is not None:
                 board.add(name, epoch)
             if watch is not None:
@@ -229,11 +272,13 @@ def _summary(
     inputs: Inputs,
     fitted: FittedHead,
     out_of_fold: OutOfFold | None,
+    tuned: FineTuning | None,
     seconds: float,
 ) -> FitSummary:
     y = inputs.select.y
     z = logits_of(fitted, inputs.store)[inputs.select.rows]
     more = () if out_of_fold is None else out_of_fold.warnings
+    more += () if tuned is None else tuned.warnings()
     return FitSummary(
         run=run,
         head=config.head,
@@ -246,6 +291,7 @@ def _summary(
         seconds=seconds,
         warnings=(*inputs.warnings(), *_few_steps(config, len(inputs.train.y)), *more),
         out_of_fold=out_of_fold,
+        fine_tuning=tuned,
     )
 
 

@@ -7,7 +7,6 @@ did not see is out-of-fold. That is what label errors are looked for with, and w
 chooses its epochs on val_select, and they are other heads than the one that is kept.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from selectkit import heads
 from selectkit.arrays import Floats, log_softmax
 from selectkit.config import FitConfig
 from selectkit.errors import ConfigError, DataError
-from selectkit.pipeline.inputs import Inputs
+from selectkit.pipeline.inputs import Inputs, folds_of
 from selectkit.pipeline.run import FittedHead, logits_by_blocks
 from selectkit.pipeline.training import OnEpoch, fit_heads
 from selectkit.pipeline.unfinished import Unfinished
@@ -45,28 +44,6 @@ class OutOfFold:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {**vars(self)}
-
-
-def folds_of(groups: npt.NDArray[np.object_], k: int) -> npt.NDArray[np.int64]:
-    """Deal groups out to folds, in the order of a hash: all rows of a group lie in one fold.
-
-    Args:
-        groups: Shape (N,).
-        k: Number of folds.
-
-    Returns:
-        Shape (N,), in [0, k). The folds' numbers of groups differ by at most one.
-
-    Raises:
-        DataError: If there are fewer groups than folds.
-    """
-    names = sorted(set(groups), key=lambda g: hashlib.sha256(f"fold\0{g}".encode()).digest())
-    if len(names) < k:
-        raise DataError(
-            f"{k} folds need as many groups; train has {len(names)}. Use fewer --folds."
-        )
-    number = {name: i % k for i, name in enumerate(names)}
-    return np.array([number[name] for name in groups], dtype=np.int64)
 
 
 def require_foldable(inputs: Inputs, k: int) -> None:

@@ -1,5 +1,6 @@
 """What a head is fitted on: rows of train and val_select, read when they are needed."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -91,6 +92,22 @@ class Inputs:
         )  # fmt: skip
         return replace(self, train=train)
 
+    def selecting(self, kept: npt.NDArray[np.bool_]) -> "Inputs":
+        """Return the same inputs with fewer rows of val_select.
+
+        Args:
+            kept: Shape (rows of val_select,).
+
+        Returns:
+            The inputs; the fingerprint of val_select tells which rows they are.
+        """
+        s, digits = self.select, np.packbits(kept).tobytes().hex()
+        select = replace(
+            s, rows=s.rows[kept], ids=s.ids[kept], y=s.y[kept], groups=s.groups[kept],
+            fingerprint=f"{s.fingerprint} with {digits}",
+        )  # fmt: skip
+        return replace(self, select=select)
+
     def identity(self) -> dict[str, Any]:
         """Return what a fit depends on, as JSON values."""
         return {
@@ -131,6 +148,28 @@ class Inputs:
             if missing:
                 lines.append(f"{rows.split} has no image of: {', '.join(missing)}")
         return tuple(lines)
+
+
+def folds_of(groups: npt.NDArray[np.object_], k: int) -> npt.NDArray[np.int64]:
+    """Deal groups out to folds, in the order of a hash: all rows of a group lie in one fold.
+
+    Args:
+        groups: Shape (N,).
+        k: Number of folds.
+
+    Returns:
+        Shape (N,), in [0, k). The folds' numbers of groups differ by at most one.
+
+    Raises:
+        DataError: If there are fewer groups than folds.
+    """
+    names = sorted(set(groups), key=lambda g: hashlib.sha256(f"fold\0{g}".encode()).digest())
+    if len(names) < k:
+        raise DataError(
+            f"{k} folds need as many groups; train has {len(names)}. Use fewer --folds."
+        )
+    number = {name: i % k for i, name in enumerate(names)}
+    return np.array([number[name] for name in groups], dtype=np.int64)
 
 
 def positive_index(classes: tuple[str, ...], label: str | None) -> int | None:

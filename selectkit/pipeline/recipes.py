@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from selectkit import heads
 from selectkit.config import FitConfig
 from selectkit.errors import ConfigError
+from selectkit.policies.target import Target
 
 Trained: TypeAlias = type[heads.MlpHead | heads.ThreeHead | heads.AbstainHead]
 Simple: TypeAlias = type[
@@ -24,13 +25,15 @@ SIMPLE: dict[str, Simple] = {
     "knn": heads.KnnHead,
 }
 LOSSES = {
-    "mlp": ("cross_entropy", "focal"),
+    "mlp": ("cross_entropy", "focal", "conformal_risk", "conformal_sets"),
     "three": ("selective_net",),
     "abstain": ("self_adaptive", "gamblers"),
 }
 _OF_LOSS = {
     "cross_entropy": ("smoothing",),
     "focal": ("gamma",),
+    "conformal_risk": ("init", "target", "objective", "temperature"),
+    "conformal_sets": ("init", "target", "kappa", "size_weight", "temperature"),
     "selective_net": (
         "coverage", "coverage_penalty", "alpha", "unnormalised", "risk_target", "risk_penalty",
     ),
@@ -42,6 +45,7 @@ _OF_TRAINING = (
     "learning_rate", "warm_up", "weight_decay", "optimizer", "clip", "averaging", "sam_rho",
     "sam_sigma", "sam_decay", "sam_adaptive", "select_by", "device", "tensorboard",
 )  # fmt: skip
+_OF_FIRST = ("hidden", "class_weights", "select_by")
 _OF_SAM = ("sam_sigma", "sam_decay", "sam_adaptive")
 _DEFAULT = FitConfig()
 
@@ -49,6 +53,27 @@ _DEFAULT = FitConfig()
 def loss_name(config: FitConfig) -> str:
     """Return the loss of a trained head: the one that was asked for, or the head's own."""
     return config.loss or LOSSES[config.head][0]
+
+
+def is_conformal(config: FitConfig) -> bool:
+    """Return whether the head is fine-tuned through the conformal step."""
+    return config.head in TRAINED and loss_name(config).startswith("conformal_")
+
+
+def epochs_judged_by(config: FitConfig) -> str:
+    """Return the name of what epochs are judged by."""
+    if not is_conformal(config):
+        return config.select_by
+    measure = config.objective if loss_name(config) == "conformal_risk" else "set_size"
+    return f"{measure}@{config.target}"
+
+
+def first_training(config: FitConfig) -> FitConfig:
+    """Return the settings by which a head is trained that is fine-tuned afterwards."""
+    size = min(config.batch_size, _DEFAULT.batch_size)
+    return without_unused(
+        replace(config, loss="cross_entropy", batch_size=size, folds=None, init=None)
+    )
 
 
 def idle(config: FitConfig) -> frozenset[str]:
@@ -61,6 +86,9 @@ def idle(config: FitConfig) -> frozenset[str]:
         others |= set(_OF_SAM)
     if config.risk_target is None:
         others.add("risk_penalty")
+    if is_conformal(config):
+        others.add("accumulation")
+        others |= set(_OF_FIRST if config.init is not None else ())
     return frozenset(others)
 
 
@@ -98,6 +126,12 @@ def require_sensible(config: FitConfig) -> None:
             f"head {config.head} is trained with {known}, not {config.loss}; "
             f"use --head {other} for that."
         )
+    if is_conformal(config):
+        target_of(config)
+        if config.init is not None and config.folds is not None:
+            raise ConfigError(
+                "folds make no sense with --init: its head has seen all of train. Leave out one."
+            )
     ignored = unused(config)
     if not ignored:
         return
@@ -107,6 +141,9 @@ def require_sensible(config: FitConfig) -> None:
         why = f"{what} of trained heads; head {config.head} has none. Add --head mlp"
     elif set(ignored) <= set(_OF_SAM):
         why = f"{'needs' if one else 'need'} Friendly SAM. Add --sam-rho 0.05"
+    elif config.init is not None and set(ignored) <= set(_OF_FIRST):
+        what = "is a setting" if one else "are settings"
+        why = f"{what} of the first training, which --init replaces. Leave out --init"
     elif ignored == ["risk_penalty"]:
         why = "is the price of a risk above a target. Add --risk-target"
     else:
@@ -115,12 +152,35 @@ def require_sensible(config: FitConfig) -> None:
     raise ConfigError(f"{names} {why}, or leave {'it' if one else 'them'} out.")
 
 
-def loss_of(config: FitConfig, n_classes: int) -> heads.Loss:
+def target_of(config: FitConfig) -> Target:
+    """Return what a fine-tuning through the conformal step aims at.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The target.
+
+    Raises:
+        ConfigError: If there is none, or it is none for the loss.
+    """
+    name = loss_name(config)
+    risk = "fnr" if name == "conformal_risk" else "error"
+    if config.target is None:
+        raise ConfigError(f"loss {name} needs what to aim at: add --target {risk}=0.05.")
+    found = Target.parse(config.target)
+    if found.risk != risk:
+        raise ConfigError(f"--target {found}: loss {name} aims at {risk}=RATE.")
+    return found
+
+
+def loss_of(config: FitConfig, n_classes: int, positive: int | None = None) -> heads.Loss:
     """Return the loss of a trained head.
 
     Args:
         config: The settings.
         n_classes: K.
+        positive: Index of the positive class, or None.
 
     Returns:
         The loss.
@@ -133,6 +193,14 @@ def loss_of(config: FitConfig, n_classes: int) -> heads.Loss:
         return heads.CrossEntropy(config.smoothing)
     if name == "focal":
         return heads.Focal(config.gamma)
+    if name == "conformal_risk":
+        if positive is None:
+            raise ConfigError("loss conformal_risk needs a positive class: give --positive LABEL.")
+        rate = target_of(config).alpha
+        return heads.ConformalRisk(rate, positive, config.objective, config.temperature)
+    if name == "conformal_sets":
+        rate = target_of(config).alpha
+        return heads.ConformalSets(rate, config.kappa, config.size_weight, config.temperature)
     if name == "selective_net":
         return heads.SelectiveNet(
             coverage=config.coverage,
@@ -151,12 +219,13 @@ def loss_of(config: FitConfig, n_classes: int) -> heads.Loss:
     return heads.Gamblers(config.payoff, config.pretrain)
 
 
-def recipe_of(config: FitConfig, n_classes: int) -> heads.Recipe:
+def recipe_of(config: FitConfig, n_classes: int, positive: int | None = None) -> heads.Recipe:
     """Return the recipe of a trained head.
 
     Args:
         config: The settings.
         n_classes: K.
+        positive: Index of the positive class, or None.
 
     Returns:
         The recipe.
@@ -179,7 +248,7 @@ def recipe_of(config: FitConfig, n_classes: int) -> heads.Recipe:
     return heads.Recipe(
         **same,
         hidden=config.hidden or None,
-        loss=loss_of(config, n_classes),
+        loss=loss_of(config, n_classes, positive),
         sharpness=sharpness,
         averaging=None if config.averaging == "none" else config.averaging,
     )

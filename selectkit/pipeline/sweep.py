@@ -20,10 +20,10 @@ from selectkit.errors import DataError
 from selectkit.location import local_path
 from selectkit.pipeline.criteria import criterion
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.fit import Watch, finished, watched
+from selectkit.pipeline.fit import Watch, finished, require_other_run, watched
 from selectkit.pipeline.folds import require_foldable
 from selectkit.pipeline.inputs import Inputs
-from selectkit.pipeline.recipes import TRAINED, without_unused
+from selectkit.pipeline.recipes import idle, without_unused
 from selectkit.pipeline.reestimate import Reestimate, reestimate, statistic
 from selectkit.pipeline.run import RunDirectory, log_event
 from selectkit.pipeline.sweep_file import Sweep, read_sweep
@@ -71,6 +71,8 @@ def sweep(
     plan = read_sweep(Path(file), base)
     place = local_path(out, "a run directory")
     RunDirectory.require_usable(place)
+    for one in plan.configs:
+        require_other_run(place, one)
     start = perf_counter()
     inputs = _inputs(FeatureStore.open(store), plan)
     with Unfinished(place) as unfinished, watched(place, base, watch) as told:
@@ -154,7 +156,7 @@ def _numbered(told: Watch, members: Sequence[int]) -> Callable[[int, heads.Epoch
 def _as_one(config: FitConfig) -> FitConfig:
     """The settings with which `fit` alone gives the head of this configuration."""
     one = without_unused(config)
-    return one if one.head in TRAINED else replace(one, select_by=FitConfig().select_by)
+    return replace(one, select_by=FitConfig().select_by) if "select_by" in idle(one) else one
 
 
 def _logits(inputs: Inputs, head: heads.Head) -> npt.NDArray[np.float64]:

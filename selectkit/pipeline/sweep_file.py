@@ -19,7 +19,7 @@ does not mention is as the command says.
 import itertools
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def _config(base: FitConfig, values: Mapping[str, Any], path: Path) -> FitConfig
     given = {k: None if v == "none" and k in absent else v for k, v in values.items()}
     config = build(FitConfig, asdict(base) | given, where=str(path))
     if config.head in TRAINED:
-        require_sensible(without_unused(config))
+        require_sensible(replace(without_unused(config), select_by=FitConfig().select_by))
     return config
 
 

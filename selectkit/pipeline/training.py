@@ -1,16 +1,31 @@
 """One or many heads from inputs: together where that is possible, resumed where they had got to."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
 from selectkit import heads
 from selectkit.config import FitConfig
 from selectkit.errors import DataError
+from selectkit.heads.network import Network
+from selectkit.heads.prepared import arrays_hash
 from selectkit.heads.training.device import resolved
+from selectkit.pipeline.conformal import (
+    halves,
+    head_of_run,
+    objective,
+    require_tunable,
+)
 from selectkit.pipeline.criteria import Criterion, criterion
 from selectkit.pipeline.inputs import Inputs
-from selectkit.pipeline.recipes import SIMPLE, TRAINED, recipe_of, without_unused
+from selectkit.pipeline.recipes import (
+    SIMPLE,
+    TRAINED,
+    first_training,
+    is_conformal,
+    recipe_of,
+    without_unused,
+)
 from selectkit.pipeline.unfinished import Unfinished, key_of
 
 CHECKPOINT_SECONDS = 1.0
@@ -56,8 +71,13 @@ def fit_heads(
                 found[i] = _simple(inputs, config, unfinished)
                 if on_head is not None:
                     on_head(i)
+            elif is_conformal(config):
+                told = None if on_epoch is None else _renumbered(on_epoch, [i])
+                found[i] = _fine_tuned(inputs, config, unfinished, told)
+                if on_head is not None:
+                    on_head(i)
         for kind in TRAINED:
-            members = [i for i, config in enumerate(configs) if config.head == kind]
+            members = [i for i, c in enumerate(configs) if c.head == kind and not is_conformal(c)]
             if not members:
                 continue
             chosen = [configs[i] for i in members]
@@ -71,6 +91,44 @@ def fit_heads(
         inputs.name_what_is_not_finite()
         raise
     return [found[i] for i in range(len(configs))]
+
+
+def starting_head(
+    inputs: Inputs, config: FitConfig, unfinished: Unfinished, on_epoch: OnEpoch | None = None
+) -> heads.Head:
+    """Return the head that is fine-tuned: that of `init`, or one that is trained by cross-entropy.
+
+    Args:
+        inputs: What is fitted on.
+        config: The settings of the fine-tuning.
+        unfinished: Where the head is kept, once it is trained, until everything is finished.
+        on_epoch: Called after every epoch that is trained now.
+
+    Returns:
+        The head.
+
+    Raises:
+        ConfigError: If the head of `init` does not fit.
+        DataError: If there is none.
+    """
+    if config.init is not None:
+        return head_of_run(inputs, config).head
+    half, _ = halves(inputs)
+    (head,) = fit_heads(half, [first_training(config)], unfinished, on_epoch)
+    if isinstance(head, DataError):
+        raise head
+    return head
+
+
+def _fine_tuned(
+    inputs: Inputs, config: FitConfig, unfinished: Unfinished, on_epoch: OnEpoch | None
+) -> heads.Head | DataError:
+    loss = require_tunable(inputs, config)
+    start = heads.starting_network(starting_head(inputs, config, unfinished))
+    if config.init is not None:
+        config = replace(config, hidden=heads.hidden_of(start) or 0)
+    half, _ = halves(inputs)
+    return _trained(half, [config], objective(loss), unfinished, on_epoch, start)[0]
 
 
 def criterion_for(inputs: Inputs, name: str) -> Criterion:
@@ -119,13 +177,14 @@ def _trained(
     judge: Criterion,
     unfinished: Unfinished,
     on_epoch: OnEpoch | None,
+    start: Network | None = None,
 ) -> Sequence[heads.Head | DataError]:
     device = resolved(configs[0].device)
-    keys = [_key(inputs, [config], device) for config in configs]
+    keys = [_key(inputs, [config], device, start) for config in configs]
     kept = [unfinished.recall(key) for key in keys]
     if all(head is not None for head in kept):
         return [head for head in kept if head is not None]
-    recipes = [recipe_of(config, len(inputs.classes)) for config in configs]
+    recipes = [recipe_of(config, len(inputs.classes), inputs.positive) for config in configs]
     head_class: Any = TRAINED[configs[0].head]
     fitted: list[heads.Head | DataError] = heads.fit_many(
         head_class,
@@ -136,9 +195,10 @@ def _trained(
         recipes=recipes,
         criterion=judge,
         on_epoch=on_epoch,
-        checkpoint=unfinished.training(_key(inputs, configs, device)),
+        checkpoint=unfinished.training(_key(inputs, configs, device, start)),
         checkpoint_every=CHECKPOINT_SECONDS,
         device=device,
+        starts=None if start is None else [start],
     )
     for key, head in zip(keys, fitted, strict=True):
         if not isinstance(head, DataError):
@@ -146,13 +206,19 @@ def _trained(
     return fitted
 
 
-def _key(inputs: Inputs, configs: Sequence[FitConfig], device: str = "cpu") -> str:
-    about = {"view", "feature", "positive", "device", "folds", "tensorboard"}
+def _key(
+    inputs: Inputs,
+    configs: Sequence[FitConfig],
+    device: str = "cpu",
+    start: Network | None = None,
+) -> str:
+    about = {"view", "feature", "positive", "device", "folds", "tensorboard", "init"}
     told = [
         {name: value for name, value in asdict(without_unused(c)).items() if name not in about}
         for c in configs
     ]
-    return key_of(inputs=inputs.identity(), configs=told, device=device)
+    begun = {} if start is None else {"start": arrays_hash(start.to_tensors().values())}
+    return key_of(inputs=inputs.identity(), configs=told, device=device, **begun)
 
 
 def _renumbered(on_epoch: OnEpoch, members: Sequence[int]) -> OnEpoch:

@@ -1,6 +1,6 @@
 """Settings of `fit`: what heads are told, and what is refused."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from selectkit.errors import ConfigError
 from selectkit.pipeline.recipes import (
     LOSSES,
     TRAINED,
+    epochs_judged_by,
+    first_training,
     idle,
     loss_of,
     recipe_of,
@@ -22,10 +24,11 @@ from selectkit.pipeline.recipes import (
 
 @pytest.mark.parametrize(("head", "loss"), [(h, loss) for h in LOSSES for loss in LOSSES[h]])
 def test_every_loss_is_one_that_its_head_is_trained_with(head: Any, loss: Any) -> None:
-    config = FitConfig(head=head, loss=loss)
+    aim = {"conformal_risk": "fnr=0.05", "conformal_sets": "error=0.05"}.get(loss)
+    config = FitConfig(head=head, loss=loss, target=aim)
     require_sensible(config)
-    assert isinstance(loss_of(config, 3), TRAINED[head].losses)
-    assert loss_of(config, 3).kind == loss
+    assert isinstance(loss_of(config, 3, positive=1), TRAINED[head].losses)
+    assert loss_of(config, 3, positive=1).kind == loss
 
 
 def test_a_head_has_a_loss_of_its_own() -> None:
@@ -50,6 +53,36 @@ def test_every_setting_reaches_the_recipe() -> None:
     )  # fmt: skip
 
 
+RISK = FitConfig(head="mlp", loss="conformal_risk", target="fnr=0.02")
+
+
+def test_every_setting_of_fine_tuning_reaches_the_loss() -> None:
+    config = replace(RISK, objective="deferral", temperature=0.3)
+    expected = heads.ConformalRisk(0.02, 2, "deferral", 0.3)
+    assert recipe_of(config, 3, positive=2).loss == expected
+    assert epochs_judged_by(config) == "deferral@fnr=0.02"
+    config = replace(
+        RISK, loss="conformal_sets", target="error=0.1", kappa=0, size_weight=2.0, temperature=1.0
+    )
+    require_sensible(config)
+    assert loss_of(config, 3) == heads.ConformalSets(0.1, 0, 2.0, 1.0)
+    assert epochs_judged_by(config) == "set_size@error=0.1"
+    assert epochs_judged_by(FitConfig(select_by="augrc")) == "augrc"
+    default = heads.ConformalRisk(0.02)
+    assert loss_of(RISK, 2, positive=1) == default
+    with pytest.raises(ConfigError, match="conformal_risk needs a positive class: give --positive"):
+        loss_of(RISK, 3)
+
+
+def test_what_is_fine_tuned_is_trained_by_cross_entropy_with_the_same_settings() -> None:
+    config = replace(RISK, hidden=8, epochs=9, class_weights="balanced", batch_size=4096, folds=3)
+    first = first_training(config)
+    assert first == FitConfig(
+        head="mlp", loss="cross_entropy", hidden=8, epochs=9, class_weights="balanced"
+    )
+    require_sensible(first)
+
+
 def test_the_defaults_of_settings_and_recipe_agree() -> None:
     assert recipe_of(FitConfig(head="mlp"), 2) == heads.Recipe()
     three = heads.Recipe(loss=heads.SelectiveNet())
@@ -68,6 +101,19 @@ def test_the_defaults_of_settings_and_recipe_agree() -> None:
         ({"head": "mlp", "loss": "gamblers"}, "not gamblers; use --head abstain"),
         ({"head": "mlp", "sam_sigma": 0.0}, "sam_sigma needs Friendly SAM. Add --sam-rho"),
         ({"head": "three", "risk_penalty": 1.0}, "risk_penalty is the price of a risk above"),
+        ({"head": "mlp", "target": "fnr=0.1"}, "target is no setting of cross_entropy"),
+        ({"head": "linear", "init": "run"}, "init is a setting of trained heads; head linear"),
+        ({"head": "mlp", "loss": "conformal_risk"}, "needs what to aim at: add --target fnr=0.05"),
+        (asdict(RISK) | {"target": "fpr=0.1"}, "--target fpr=0.1: loss conformal_risk aims at fnr"),
+        (asdict(RISK) | {"target": "fnr=2"}, "did you mean fnr=0.02"),
+        (asdict(RISK) | {"loss": "conformal_sets"}, "loss conformal_sets aims at error=RATE"),
+        (asdict(RISK) | {"accumulation": 2}, "accumulation is no setting of conformal_risk"),
+        (asdict(RISK) | {"kappa": 0}, "kappa is no setting of conformal_risk"),
+        (asdict(RISK) | {"init": "run", "folds": 2}, "folds make no sense with --init"),
+        (
+            asdict(RISK) | {"init": "run", "hidden": 3, "select_by": "augrc"},
+            "hidden, select_by are settings of the first training, which --init replaces",
+        ),
     ],
 )
 def test_settings_that_contradict_one_another(settings: Any, words: str) -> None:
