@@ -2,6 +2,8 @@
 
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
+from selectkit.risk.crc import crc_lambda, crc_threshold
+from selectkit.risk.groups import GroupCertificates, certify_by_group
 from selectkit.risk.joint import joint_certificate
 from selectkit.risk.ltt import (
     CertifiedGrid,
@@ -17,17 +19,22 @@ from selectkit.risk.scrc_losses import Misses
 from selectkit.risk.scrc_reference import scrc_i
 from selectkit.risk.scrc_result import SelectiveSets
 from selectkit.risk.scrc_split import scrc_split_pac
+from selectkit.risk.sgr import sgr
 from selectkit.risk.threshold import certify_threshold
 
 __all__ = [
     "Certificate",
     "CertifiedGrid",
+    "GroupCertificates",
     "Infeasible",
     "Misses",
     "SelectiveSets",
+    "certify_by_group",
     "certify_pvalues",
     "certify_singletons",
     "certify_threshold",
+    "crc_lambda",
+    "crc_threshold",
     "joint_certificate",
     "labels_needed",
     "learn_then_test",
@@ -36,5 +43,6 @@ __all__ = [
     "scrc_i",
     "scrc_split_pac",
     "scrc_t",
+    "sgr",
     "union_pvalues",
 ]

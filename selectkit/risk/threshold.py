@@ -13,27 +13,26 @@ at the first testable count would give up far more often when even the most conf
 a little label noise.
 """
 
-from dataclasses import dataclass
 from math import ceil, log
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, confidence_and_loss
-from selectkit.errors import DataError, RiskError
+from selectkit.errors import RiskError
+from selectkit.risk.bounded import certify_losses
 from selectkit.risk.budget import labels_needed, labels_needed_at_rate
 from selectkit.risk.certificate import Certificate, Infeasible, unit
-from selectkit.stats.binomial import binomial_pvalue, check_level, clopper_pearson_upper, dkw_lower
-
-Float64s = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
-
-_LOWEST = float(np.finfo(np.float64).min)
-_ASSUMPTIONS = (
-    "the samples to come are drawn independently from the distribution of the calibration split",
-    "nothing was chosen on the calibration split except this threshold",
+from selectkit.risk.threshold_candidates import (
+    ASSUMPTIONS,
+    Candidates,
+    Counts,
+    Float64s,
+    candidates_of,
+    grid_of,
+    starts_of,
 )
+from selectkit.stats.binomial import binomial_pvalue, check_level, clopper_pearson_upper, dkw_lower
 
 
 def certify_threshold(
@@ -45,6 +44,7 @@ def certify_threshold(
     candidates: ArrayLike | None = None,
     denominator: Literal["accepted", "all"] = "accepted",
     risk: str = "error",
+    seed: int = 0,
 ) -> Certificate | Infeasible:
     """Return the most permissive threshold that is certified to keep a risk at or below alpha.
 
@@ -57,7 +57,10 @@ def certify_threshold(
     Args:
         confidence: Shape (N,), higher = accept first; -inf means "always defer": such a sample is
             never accepted, whatever the threshold.
-        loss: Shape (N,), 0 or 1. For a risk over positives pass the positives only.
+        loss: Shape (N,), in [0, 1]. For a risk over positives pass the positives only. If all are 0
+            or 1, the loss is taken to have no other values, and the test is exact. Otherwise it is
+            by betting (`selectkit.risk.bounded`), and the rows must come in the order in which they
+            were drawn or the promise is over the draw of the seed, too.
         alpha: Largest allowed risk, in (0, 1).
         delta: Allowed probability that the promise fails, in (0, 1).
         candidates: Thresholds fixed without looking at labels, shape (M,); each accepts
@@ -66,12 +69,13 @@ def certify_threshold(
             errors among all N samples (such as a miss rate), monotone in the threshold; a grid may
             then certify a threshold above all N confidences, which accepts none of them.
         risk: Name of the risk in the certificate: "error", "fnr", "fpr", "miss_rate", ...
+        seed: Shuffles the rows for losses between 0 and 1; to be fixed before looking at them.
 
     Returns:
         The certificate, or why there is none and what would suffice.
 
     Raises:
-        DataError: If an array is malformed or a loss is neither 0 nor 1.
+        DataError: If an array is malformed or a loss is outside [0, 1].
         RiskError: If alpha, delta, the candidates or the denominator make no sense.
 
     Examples:
@@ -86,85 +90,30 @@ def certify_threshold(
     s, ell = confidence_and_loss(confidence, loss)
     wrong = ell == 1
     if not (wrong | (ell == 0)).all():
-        raise DataError(
-            "loss must be 0 or 1 in every row: the exact binomial test needs counts. Losses in "
-            "between have a bound in selectkit.stats.wsr_upper, but no certified threshold yet."
+        return certify_losses(
+            s,
+            ell,
+            alpha=alpha,
+            delta=delta,
+            grid=grid_of(candidates),
+            among_accepted=denominator == "accepted",
+            risk=risk,
+            rng=np.random.default_rng(seed),
         )
-    walk = _candidates(s, wrong, _grid(candidates))
+    walk = candidates_of(s, wrong, grid_of(candidates))
     del ell
     total = len(s)
     tested = walk.accepted if denominator == "accepted" else np.full_like(walk.accepted, total)
-    starts = _starts(tested, alpha, delta) if denominator == "accepted" else _first(tested, delta)
+    starts = starts_of(tested, alpha, delta) if denominator == "accepted" else _first(tested, delta)
     best = _last_certified(walk.errors, tested, starts, alpha)
     if best < 0:
-        return _infeasible(walk, tested, alpha, delta, risk, total)
-    return _certificate(walk, best, int(tested[best]), alpha, delta, risk, total)
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """From strict to lax: accept values at or above a bound; how many are, and errors in them."""
-
-    bounds: Float64s
-    accepted: Counts
-    errors: Counts
-    between: bool  # the bounds are the scores themselves: deploy just above the next lower one
-
-    def threshold(self, index: int) -> float:
-        """The float64 to deploy for one candidate."""
-        if not self.between:
-            return float(self.bounds[index])
-        below = self.bounds[index + 1] if index + 1 < len(self.bounds) else -np.inf
-        return float(np.nextafter(below, np.inf))
-
-
-def _grid(candidates: ArrayLike | None) -> Float64s | None:
-    if candidates is None:
-        return None
-    grid = np.asarray(candidates, dtype=np.float64)
-    if grid.ndim != 1 or grid.size == 0 or np.isnan(grid).any():
-        raise RiskError(f"candidates must be numbers of shape (M,), M >= 1; got {grid.shape}.")
-    return np.maximum(np.unique(grid)[::-1], _LOWEST)
-
-
-def _candidates(s: Float64s, wrong: npt.NDArray[np.bool_], grid: Float64s | None) -> _Candidates:
-    """Counts per distinct confidence; sorts `s` in place, values only, never indices."""
-    failures = s[wrong]
-    failures.sort()
-    failures = failures[np.searchsorted(failures, _LOWEST) :]
-    s.sort()
-    s = s[np.searchsorted(s, _LOWEST) :]
-    opens = np.ones(len(s), dtype=np.bool_)
-    np.not_equal(s[1:], s[:-1], out=opens[1:])
-    values = s[opens]
-    accepted = len(s) - np.flatnonzero(opens)[::-1]
-    failed = np.bincount(np.searchsorted(values, failures), minlength=len(values))
-    errors = np.cumsum(failed[::-1])
-    if grid is None:
-        return _Candidates(values[::-1], accepted, errors, between=True)
-    place = len(values) - np.searchsorted(values, grid)  # distinct values at or above each
-    return _Candidates(grid, np.append(0, accepted)[place], np.append(0, errors)[place], False)
+        return infeasible(walk, tested, alpha, delta, risk, total)
+    return certificate_at(walk, best, int(tested[best]), alpha, delta, risk, total)
 
 
 def _first(tested: Counts, delta: float) -> list[tuple[int, float]]:
     """One start with all of delta: a monotone risk gains nothing from more."""
     return [(0, delta)] if len(tested) else []
-
-
-def _starts(accepted: Counts, alpha: float, delta: float) -> list[tuple[int, float]]:
-    """Index and share of delta of each start: where 0, 3, 12, 39, ... errors are affordable."""
-    total = int(accepted[-1]) if len(accepted) else 0
-    budgets = [0]
-    while labels_needed(alpha, delta / (len(budgets) + 1), 3 * budgets[-1] + 3) <= 0.75 * total:
-        budgets.append(3 * budgets[-1] + 3)
-    share = delta / len(budgets)
-    counts = [labels_needed(alpha, share, k) for k in budgets]
-    first, copies = np.unique(np.searchsorted(accepted, counts), return_counts=True)
-    return [
-        (int(i), min(delta, c * share))
-        for i, c in zip(first, copies, strict=True)
-        if i < len(accepted)
-    ]
 
 
 def _last_certified(
@@ -207,9 +156,10 @@ def _exponent(errors: Counts, n: Counts, alpha: float) -> Float64s:
     return np.asarray(n * (entropy + (1 - rate) * np.log((1 - rate) / (1 - alpha))))
 
 
-def _certificate(
-    walk: _Candidates, best: int, n_tested: int, alpha: float, delta: float, risk: str, total: int
+def certificate_at(
+    walk: Candidates, best: int, n_tested: int, alpha: float, delta: float, risk: str, total: int
 ) -> Certificate:
+    """What is promised at one candidate, the index `best`, that passed."""
     accepted, errors = int(walk.accepted[best]), int(walk.errors[best])
     coverage = accepted / total
     return Certificate(
@@ -225,12 +175,12 @@ def _certificate(
         risk_upper=clopper_pearson_upper(errors, n_tested, delta),
         coverage=coverage,
         coverage_lower=dkw_lower(coverage, total, delta),
-        assumptions=_ASSUMPTIONS,
+        assumptions=ASSUMPTIONS,
     )
 
 
-def _infeasible(
-    walk: _Candidates, tested: Counts, alpha: float, delta: float, risk: str, total: int
+def infeasible(
+    walk: Candidates, tested: Counts, alpha: float, delta: float, risk: str, total: int
 ) -> Infeasible:
     """Too few samples, or too many errors among the most confident: say which."""
     smallest = labels_needed(alpha, delta)

@@ -79,15 +79,10 @@ def wsr_uppers(
         RiskError: If delta is outside (0, 1).
     """
     check_level(delta, "delta")
-    target = np.log(1 / delta)
     x, counts = _losses(losses, counted)
     bounds = np.empty(x.shape[1])
     for columns, rows, bets in _games(x, counts, delta, rng):
-
-        def excess(mean: Float64s, rows: Float64s = rows, bets: Float64s = bets) -> Float64s:
-            return np.asarray(_log_wealth(rows, bets, mean) - target)
-
-        bounds[columns] = _root_above(excess, len(rows), tries=_likely(rows, bets, target))
+        bounds[columns] = betting_upper(rows, bets, delta)
     return bounds
 
 
@@ -145,7 +140,7 @@ def wsr_pvalues(
     x, counts = _losses(losses, counted)
     pvalues = np.empty(x.shape[1])
     for columns, rows, bets in _games(x, counts, delta, rng):
-        best = _log_wealth(rows, bets, np.full(len(rows), alpha))
+        best = log_wealth(rows, bets, np.full(len(rows), alpha))
         pvalues[columns] = np.exp(-np.maximum(best, 0.0))
     return pvalues
 
@@ -255,11 +250,20 @@ def _games(
         columns = slice(first, first + step)
         rows = np.ascontiguousarray(x[order, columns].T)
         on = None if counts is None else np.ascontiguousarray(counts[order, columns].T)
-        yield columns, rows, _bets(rows, on, delta)
+        yield columns, rows, shares(rows, on, delta)
 
 
-def _bets(x: Float64s, on: Bools | None, delta: float) -> Float64s:
-    """Bets nu_j, shape of x, each from the losses before j only; 0 where a loss does not count."""
+def shares(x: Float64s, on: Bools | None, delta: float) -> Float64s:
+    """Return the shares of the wealth to bet, each from the losses before it only.
+
+    Args:
+        x: Shape (M, N), losses in [0, 1], 0 where they do not count; M games of N rounds.
+        on: Shape (M, N), which count; None: all.
+        delta: The level at which the bets are aimed.
+
+    Returns:
+        nu_j, shape (M, N), in [0, 1]; 0 where a loss does not count.
+    """
     seen = np.arange(1, x.shape[1] + 1) if on is None else np.cumsum(on, axis=1)
     total = np.maximum(seen[..., -1:], 1)
     spread = x - (0.5 + np.cumsum(x, axis=1)) / (seen + 1)
@@ -278,6 +282,25 @@ def _bets(x: Float64s, on: Bools | None, delta: float) -> Float64s:
     return bets
 
 
+def betting_upper(x: Float64s, bets: Float64s, delta: float) -> Float64s:
+    """Return the smallest mean against which each game wins more than 1 / delta.
+
+    Args:
+        x: Shape (M, N), losses.
+        bets: Shape (M, N), of `shares`.
+        delta: One-sided error level in (0, 1).
+
+    Returns:
+        Shape (M,), the upper bounds, exact to 1e-9 and rounded up.
+    """
+    target = float(np.log(1 / delta))
+
+    def excess(mean: Float64s) -> Float64s:
+        return np.asarray(log_wealth(x, bets, mean) - target)
+
+    return _root_above(excess, len(x), tries=_likely(x, bets, target))
+
+
 def _likely(x: Float64s, bets: Float64s, target: float) -> tuple[Float64s, Float64s]:
     """Where the bound is likely to be: just below, and just above."""
     on = bets > 0
@@ -288,8 +311,17 @@ def _likely(x: Float64s, bets: Float64s, target: float) -> tuple[Float64s, Float
     return mean + 0.7 * width, mean + 0.95 * width
 
 
-def _log_wealth(x: Float64s, bets: Float64s, mean: Float64s) -> Float64s:
-    """Largest log wealth of each row on the way, for the mean that it bets against."""
+def log_wealth(x: Float64s, bets: Float64s, mean: Float64s) -> Float64s:
+    """Return the largest log wealth of each game.
+
+    Args:
+        x: Shape (M, N), losses.
+        bets: Shape (M, N), of `shares`.
+        mean: Shape (M,), the mean that each game bets against.
+
+    Returns:
+        Shape (M,); minus it, cut at 0, is the log of the p-value.
+    """
     wealth = mean[:, None] - x
     wealth *= bets
     with np.errstate(divide="ignore"):  # a bet may lose everything

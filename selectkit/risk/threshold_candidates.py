@@ -1,0 +1,81 @@
+"""Thresholds that may be certified, from strict to lax, and what each would accept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import ArrayLike
+from selectkit.errors import RiskError
+from selectkit.risk.budget import labels_needed
+
+Float64s = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+LOWEST = float(np.finfo(np.float64).min)
+ASSUMPTIONS = (
+    "the samples to come are drawn independently from the distribution of the calibration split",
+    "nothing was chosen on the calibration split except this threshold",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """From strict to lax: accept values at or above a bound; how many are, and errors in them."""
+
+    bounds: Float64s
+    accepted: Counts
+    errors: Counts
+    between: bool  # the bounds are the scores themselves: deploy just above the next lower one
+
+    def threshold(self, index: int) -> float:
+        """The float64 to deploy for one candidate."""
+        if not self.between:
+            return float(self.bounds[index])
+        below = self.bounds[index + 1] if index + 1 < len(self.bounds) else -np.inf
+        return float(np.nextafter(below, np.inf))
+
+
+def grid_of(candidates: ArrayLike | None) -> Float64s | None:
+    """Given thresholds from strict to lax; None means those of the scores."""
+    if candidates is None:
+        return None
+    grid = np.asarray(candidates, dtype=np.float64)
+    if grid.ndim != 1 or grid.size == 0 or np.isnan(grid).any():
+        raise RiskError(f"candidates must be numbers of shape (M,), M >= 1; got {grid.shape}.")
+    return np.maximum(np.unique(grid)[::-1], LOWEST)
+
+
+def candidates_of(s: Float64s, wrong: npt.NDArray[np.bool_], grid: Float64s | None) -> Candidates:
+    """Counts per distinct confidence; sorts `s` in place, values only, never indices."""
+    failures = s[wrong]
+    failures.sort()
+    failures = failures[np.searchsorted(failures, LOWEST) :]
+    s.sort()
+    s = s[np.searchsorted(s, LOWEST) :]
+    opens = np.ones(len(s), dtype=np.bool_)
+    np.not_equal(s[1:], s[:-1], out=opens[1:])
+    values = s[opens]
+    accepted = len(s) - np.flatnonzero(opens)[::-1]
+    failed = np.bincount(np.searchsorted(values, failures), minlength=len(values))
+    errors = np.cumsum(failed[::-1])
+    if grid is None:
+        return Candidates(values[::-1], accepted, errors, between=True)
+    place = len(values) - np.searchsorted(values, grid)  # distinct values at or above each
+    return Candidates(grid, np.append(0, accepted)[place], np.append(0, errors)[place], False)
+
+
+def starts_of(accepted: Counts, alpha: float, delta: float) -> list[tuple[int, float]]:
+    """Index and share of delta of each start: where 0, 3, 12, 39, ... errors are affordable."""
+    total = int(accepted[-1]) if len(accepted) else 0
+    budgets = [0]
+    while labels_needed(alpha, delta / (len(budgets) + 1), 3 * budgets[-1] + 3) <= 0.75 * total:
+        budgets.append(3 * budgets[-1] + 3)
+    share = delta / len(budgets)
+    counts = [labels_needed(alpha, share, k) for k in budgets]
+    first, copies = np.unique(np.searchsorted(accepted, counts), return_counts=True)
+    return [
+        (int(i), min(delta, c * share))
+        for i, c in zip(first, copies, strict=True)
+        if i < len(accepted)
+    ]
