@@ -3,6 +3,9 @@
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
 from selectkit.risk.crc import crc_lambda, crc_threshold
+from selectkit.risk.drift import DriftSignal, DriftWatch
+from selectkit.risk.drift_mmd import MmdReference
+from selectkit.risk.drift_scores import KsReference, PsiReference
 from selectkit.risk.groups import GroupCertificates, certify_by_group
 from selectkit.risk.joint import joint_certificate
 from selectkit.risk.ltt import (
@@ -13,6 +16,7 @@ from selectkit.risk.ltt import (
     pareto_order,
     union_pvalues,
 )
+from selectkit.risk.monitor import RiskMonitor
 from selectkit.risk.scrc import scrc_t
 from selectkit.risk.scrc_exits import certify_singletons
 from selectkit.risk.scrc_losses import Misses
@@ -25,9 +29,15 @@ from selectkit.risk.threshold import certify_threshold
 __all__ = [
     "Certificate",
     "CertifiedGrid",
+    "DriftSignal",
+    "DriftWatch",
     "GroupCertificates",
     "Infeasible",
+    "KsReference",
     "Misses",
+    "MmdReference",
+    "PsiReference",
+    "RiskMonitor",
     "SelectiveSets",
     "certify_by_group",
     "certify_pvalues",
