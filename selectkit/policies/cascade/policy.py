@@ -195,6 +195,26 @@ class CascadePolicy:
             accepted, prediction, prediction_set, np.clip(slack, -_LARGEST, _LARGEST), leaves
         )
 
+    def taken(self, stages: Sequence[Outputs], /) -> Outputs:
+        """Return logits and probabilities of the stage whose prediction each row gets.
+
+        Args:
+            stages: What each stage says about the same N rows.
+
+        Returns:
+            The outputs of the stage that decides, and of the last stage where the row is deferred.
+
+        Raises:
+            ConfigError: As `decide`.
+            DataError: As `decide`.
+        """
+        leaves = self.decide(stages).stage
+        at = (np.minimum(np.asarray(leaves), len(stages) - 1), np.arange(len(stages[0])))
+        return Outputs(
+            np.stack([s.logits for s in stages])[at],
+            np.stack([s.probabilities for s in stages])[at],
+        )
+
     def rule(self) -> str:
         """Return when a row is accepted, in one line."""
         return "defer everything" if self.infeasible is not None else words.rule(self.stages)
