@@ -5,8 +5,8 @@
 '0.1.0'
 
 The verbs of the command line are functions here: `sk.extract`, `sk.split`, `sk.fit`,
-`sk.calibrate`, `sk.compare`, `sk.evaluate`; `sk.sweep` is
-`fit --sweep`. They are imported when they are first used.
+`sk.calibrate`, `sk.compare`, `sk.evaluate`, `sk.plan`; `sk.sweep`
+is `fit --sweep`. They are imported when they are first used.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = ("calibrate", "extract")
-_VERBS = ("compare", "evaluate", "fit", "split", "sweep")
+_VERBS = ("compare", "evaluate", "fit", "plan", "split", "sweep")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from selectkit.cli import (
     extract,
     fit,
     inspect,
+    plan,
     quickstart,
     report,
     split,
@@ -31,7 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    quickstart, extract, split, fit, calibrate, compare, evaluate, report, inspect, verify, doctor,
+    quickstart, extract, split, plan, fit, calibrate, compare, evaluate, report, inspect, verify,
+    doctor,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(config.app, name="config")

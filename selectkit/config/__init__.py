@@ -7,6 +7,7 @@ from selectkit.config.run_config import (
     ExtractConfig,
     FitConfig,
     Help,
+    PlanConfig,
     RunConfig,
     SplitConfig,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "ExtractConfig",
     "FitConfig",
     "Help",
+    "PlanConfig",
     "RunConfig",
     "SplitConfig",
     "build",

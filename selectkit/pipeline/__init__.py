@@ -5,6 +5,8 @@ from selectkit.pipeline.compare import Comparison, compare
 from selectkit.pipeline.evaluate import Evaluation, evaluate
 from selectkit.pipeline.extract import ExtractSummary, extract
 from selectkit.pipeline.fit import FitSummary, fit
+from selectkit.pipeline.plan import plan
+from selectkit.pipeline.plan_answer import Plan
 from selectkit.pipeline.quickstart import Quickstart, quickstart
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.split import SplitSummary, split
@@ -17,6 +19,7 @@ __all__ = [
     "Evaluation",
     "ExtractSummary",
     "FitSummary",
+    "Plan",
     "Quickstart",
     "RunDirectory",
     "SplitSummary",
@@ -26,6 +29,7 @@ __all__ = [
     "evaluate",
     "extract",
     "fit",
+    "plan",
     "quickstart",
     "split",
     "sweep",

@@ -166,7 +166,7 @@ def split(
         opened.set_splits(
             SplitScheme(
                 salt=opened.splits.salt if chosen.salt is None else chosen.salt,
-                fractions=_fractions(chosen.fractions) or opened.splits.fractions,
+                fractions=fractions_of(chosen.fractions) or opened.splits.fractions,
             )
         )
     names = opened.splits.assign(index.key)
@@ -215,7 +215,8 @@ def evidence(
     return f"{'negative' if risk == 'fpr' else 'positive'} groups", len(set(index.key[inside]))
 
 
-def _fractions(text: str | None) -> tuple[float, float, float, float] | None:
+def fractions_of(text: str | None) -> tuple[float, float, float, float] | None:
+    """Read the four shares of a split; None stays None."""
     if text is None:
         return None
     try:

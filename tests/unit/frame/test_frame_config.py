@@ -61,9 +61,10 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
         "sweep",
         "sort",
         "compare",
+        "plot",
     }
     for cls in (config.ExtractConfig, config.FitConfig, config.CalibrateConfig,
-                config.CompareConfig, config.EvaluateConfig):  # fmt: skip
+                config.CompareConfig, config.EvaluateConfig, config.PlanConfig):  # fmt: skip
         verb = cls.__name__.removesuffix("Config").lower()
         flags = {p.name for p in commands[verb].params} - common
         assert flags == {f.name for f in fields(cls)}
