@@ -178,9 +178,9 @@ class Pairs:
 
     @classmethod
     def of_cuts(cls, cuts: Float64s) -> "Pairs":
-        """Return every pair of cuts, with 0 (nothing is negative) and inf (nothing positive)."""
-        lower, upper = np.union1d(cuts, [0.0]), np.union1d(cuts, [np.inf])
-        t0, t1 = (grid.ravel() for grid in np.meshgrid(lower, upper, indexing="ij"))
+        """Return every pair of cuts, 0 (below is nothing) and inf (above is nothing)."""
+        ends = np.union1d(cuts, [0.0, np.inf])
+        t0, t1 = (grid.ravel() for grid in np.meshgrid(ends, ends, indexing="ij"))
         return cls(t0, t1).take(np.flatnonzero(t0 <= t1))
 
     def __len__(self) -> int:

@@ -200,7 +200,8 @@ def _margin(family: Thresholds | Pairs, goal: Goal) -> Float64s:
         rate = np.clip(np.where(n > 1e-9, k / n, alpha), 0.0, 1.0)
         lost = np.where(rate > 0, rate * np.log(rate / alpha), 0.0)
         kept = np.where(rate < 1, (1 - rate) * np.log((1 - rate) / (1 - alpha)), 0.0)
-    return np.asarray(np.sign(alpha - rate) * np.sqrt(2 * size * np.maximum(lost + kept, 0.0)))
+    margin = np.sign(alpha - rate) * np.sqrt(2 * size * np.maximum(lost + kept, 0.0))
+    return np.asarray(np.where(n > 1e-9, margin, -np.inf))  # without rows no test can pass
 
 
 def _use(tally: Tally, costs: Costs | None) -> Float64s:
