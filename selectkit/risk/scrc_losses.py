@@ -179,10 +179,10 @@ class Misses:
         n = len(self.entering)
         if misses < 0 or n == 0:
             return None
-        if misses >= n:
-            return float(self.entering.min())
-        place = n - 1 - misses
-        found = float(np.partition(self.entering, place)[place])
+        lowest = self.entering.min()
+        late = self.entering[self.entering > lowest]  # equal numbers make selection slow
+        place = len(late) - 1 - misses
+        found = float(lowest if place < 0 else np.partition(late, place)[place])
         return None if found == np.inf else found
 
 

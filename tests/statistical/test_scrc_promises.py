@@ -237,7 +237,7 @@ def test_exits_of_single_classes_are_certified(variant: str, floor: float) -> No
     for _ in range(500):
         s, e = drawn(1000, rng)
         top = rng.random(1000) < 0.5
-        p = np.where(top[:, None], np.c_[1 - s, s], np.c_[s, 1 - s])
+        p = np.stack([np.where(top, 1 - s, s), np.where(top, s, 1 - s)], axis=1)
         y = (top == (e.entering == 0)).astype(np.int64)
         policy = ScrcPolicy.fit(Outputs(np.log(p), p), y, target=Target("error", ALPHA), xi=0.8,
                                 variant=variant, exits="singletons")  # type: ignore[arg-type]  # fmt: skip
