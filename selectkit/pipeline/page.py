@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from selectkit import __version__, artifact, metrics, report
-from selectkit.arrays import Bools, Floats
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import EvaluateConfig
 from selectkit.metrics import Interval
@@ -22,7 +21,6 @@ from selectkit.report import Curve, GroupRow, PolicyRow, Reliability, RunReport
 
 SMALL_TEST = 45  # below it not even a 5 % rate can be shown at 90 % confidence
 MOST_GROUPS = 20
-_CELLS = 512
 
 
 def run_report(
@@ -133,8 +131,7 @@ def _curve(curve: Mapping[float, Interval], sections: Sections, policy: SoftmaxP
 
 def _reliability(outputs: Outputs, test: Features, null_level: float) -> Reliability:
     bins = metrics.reliability_bins(outputs.probabilities, test.y)
-    error = metrics.smooth_ece(outputs.probabilities, test.y)
-    confidence = np.minimum(outputs.probabilities.max(axis=1), 1.0)
+    curve = metrics.smooth_reliability(outputs.probabilities, test.y)
     return Reliability(
         low=bins.low,
         high=bins.high,
@@ -143,29 +140,9 @@ def _reliability(outputs: Outputs, test: Features, null_level: float) -> Reliabi
         count=bins.count,
         ece=bins.ece,
         null_level=null_level,
-        smooth=_smooth(confidence, outputs.prediction == test.y, error),
-        smooth_error=error,
+        smooth=(curve.confidence, curve.accuracy),
+        smooth_error=curve.ece,
     )
-
-
-def _smooth(confidence: Floats, right: Bools, sigma: float) -> tuple[Floats, Floats]:
-    """How often the prediction is right around each confidence: kernel regression.
-
-    The kernel is a Gaussian of width sigma, reflected at 0 and 1, as in the smooth calibration
-    error; it is applied to counts in cells of 1/512, by the FFT of the mirrored counts.
-    """
-    cell = np.minimum((confidence * _CELLS).astype(np.int64), _CELLS - 1)
-    k = np.arange(_CELLS + 1)
-    damping = np.exp(-0.5 * (np.pi * k * max(sigma, 1 / _CELLS)) ** 2)
-    sums = []
-    for weights in (right.astype(np.float64), np.ones(len(right))):
-        counts = np.bincount(cell, weights, minlength=_CELLS)
-        mirrored = np.fft.rfft(np.concatenate([counts, counts[::-1]]))
-        sums.append(np.fft.irfft(mirrored * damping, 2 * _CELLS)[:_CELLS])
-    seen = slice(int(cell.min()), int(cell.max()) + 1)
-    middle = (np.arange(_CELLS) + 0.5) / _CELLS
-    share = sums[0][seen] / np.maximum(sums[1][seen], 1e-9 * len(right))
-    return middle[seen], np.clip(share, 0.0, 1.0)
 
 
 def _shown(sections: Sections) -> dict[str, report.Estimate]:
