@@ -117,7 +117,7 @@ class Plan:
             lines += [
                 f"val_calib: so many images hold enough {self.evidence} with {_percent(SURE)} "
                 f"probability, at {_percent(self.share)} of all",
-                f"in all, for val_test: with {calib} of the images in val_calib, {test} in it",
+                f"in all, for val_test: {calib} of the images are in val_calib, {test} in val_test",
                 "images of one group (site, video) count as one",
             ]
         if self.run is None and self.feasible:

@@ -174,8 +174,8 @@ def power_curves(
 def _grid(low: float, high: float, alpha: float, delta: float, saw: bool) -> tuple[int, ...]:
     """Numbers for a curve: equal ratios; of a saw the ends of its teeth, if few."""
     points = {int(n) for n in np.ceil(np.geomspace(low, high, POINTS))}
-    if saw and alpha * high < POINTS:
-        starts = [labels_needed(alpha, delta, k) for k in range(POINTS)]
+    if saw and alpha * high < 2 * POINTS:
+        starts = [labels_needed(alpha, delta, k) for k in range(ceil(alpha * high) + 1)]
         ends = (n for start in starts for n in (start - 1, start))
         points = {n for n in ends if low <= n <= high} | {ceil(low), int(high)}
     return tuple(sorted(points))

@@ -93,6 +93,8 @@ def power(curves: Sequence[Power], promise: str, unit: str) -> Drawing:
 def expected(forecasts: Sequence[Expected], promise: str) -> Drawing:
     """Draw coverage and failures against the number of labels.
 
+    Coverage is drawn where at least half of the draws were certified.
+
     Args:
         forecasts: By number of labels, ascending.
         promise: What is to be promised, in words.
@@ -105,19 +107,17 @@ def expected(forecasts: Sequence[Expected], promise: str) -> Drawing:
     with svg.theme("forecast"):
         figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1.0))
-        sure = [f for f in forecasts if f.mean is not None]
-        n = np.array([f.n for f in sure])
-        mean, low, high = (
-            np.array([getattr(f, name) for f in sure], dtype=np.float64)
-            for name in ("mean", "low", "high")
-        )
-        above.vlines(n, low, high, color=ACCENT, linewidth=2.2, alpha=0.35)
-        above.plot(n, mean, "o-", color=ACCENT, linewidth=1.8, markersize=5)
-        above.set_title(f"Decided automatically if {promise} is certified; 5 to 95 % of draws",
+        sure = [f for f in forecasts if f.mean is not None and f.infeasible <= 0.5]
+        if sure:
+            _coverage(above, sure)
+        else:
+            above.text(0.5, 0.5, "not certified in half of the draws, at any number",
+                       transform=above.transAxes, ha="center", color=WRONG)  # fmt: skip
+        above.set_title(f"{promise}: decided (bars: 5 to 95{wording.UNIT} of draws)",
                         loc="left", fontsize=10, color=MUTED, pad=8)  # fmt: skip
         everywhere = [f.n for f in forecasts]
         below.plot(everywhere, [f.infeasible for f in forecasts], "o-", color=WRONG,
-                   linewidth=1.8, markersize=5)  # fmt: skip
+                   linewidth=1.8, markersize=5, clip_on=False)  # fmt: skip
         below.set_title("INFEASIBLE: nothing can be certified", loc="left", fontsize=10,
                         color=MUTED, pad=6)  # fmt: skip
         below.set_xlabel("Labelled images in val_calib")
@@ -126,6 +126,16 @@ def expected(forecasts: Sequence[Expected], promise: str) -> Drawing:
         below.set_yticks([0, 0.5, 1])
         _many(below)
         return Drawing("forecast", figure, _alt_expected(forecasts, promise))
+
+
+def _coverage(axes: "Axes", sure: Sequence[Expected]) -> None:
+    n = np.array([f.n for f in sure])
+    mean, low, high = (
+        np.array([getattr(f, name) for f in sure], dtype=np.float64)
+        for name in ("mean", "low", "high")
+    )
+    axes.vlines(n, low, high, color=ACCENT, linewidth=2.2, alpha=0.35)
+    axes.plot(n, mean, "o-", color=ACCENT, linewidth=1.8, markersize=5, clip_on=False)
 
 
 def _shares(axes: "Axes") -> None:

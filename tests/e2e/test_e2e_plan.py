@@ -57,7 +57,7 @@ def test_the_tables_say_the_same(cli: Cli) -> None:
     assert done.code == 0
     for part in (
         "90 % sure, no error", "114", "1,312", "6,597", "13,202", "Chance of a certificate",
-        "8,210", "█", "at 10 % of all", "20 % of the images in val_calib", "count as one",
+        "8,210", "█", "at 10 % of all", "20 % of the images are in val_calib", "count as one",
         "next: selectkit plan RUN --target fnr=0.02",
     ):  # fmt: skip
         assert part in done.out, part
