@@ -26,10 +26,9 @@ from selectkit.pipeline.page import (
     name_of,
     percent,
     run_report,
-    sentences_of,
 )
 from selectkit.pipeline.run import RunDirectory
-from selectkit.policies import Outputs, SoftmaxPolicy, Target
+from selectkit.policies import ExitPolicy, Outputs, SoftmaxPolicy, Target
 from selectkit.report import PolicyRow
 from selectkit.report.archive import to_artifact
 
@@ -151,7 +150,7 @@ def evaluate(
 def _judge(
     test: Features,
     outputs: Outputs,
-    policy: SoftmaxPolicy,
+    policy: ExitPolicy,
     positive: int | None,
     classes: tuple[str, ...],
 ) -> Judged:
@@ -226,7 +225,7 @@ def _row(
 def _document(
     run: RunDirectory,
     test: Features,
-    policy: SoftmaxPolicy,
+    policy: ExitPolicy,
     sections: Sections,
     policies: tuple[PolicyRow, ...],
     warnings: tuple[str, ...],
@@ -247,7 +246,7 @@ def _document(
         "classes": list(run.head.classes),
         "positive": run.head.document["positive"],
         "target": policy.to_dict()["target"],
-        "certificate": list(sentences_of(policy)),
+        "certificate": list(policy.sentences()),
         "metrics": measured,
         "policies": [
             {

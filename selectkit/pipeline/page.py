@@ -16,7 +16,7 @@ from selectkit.metrics import Interval
 from selectkit.pipeline.measure import Judged, Sections
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.thumbnails import hardest, thumbnails
-from selectkit.policies import Outputs, SoftmaxPolicy
+from selectkit.policies import ExitPolicy, Outputs, Target
 from selectkit.report import Curve, GroupRow, PolicyRow, Reliability, RunReport
 
 SMALL_TEST = 45  # below it not even a 5 % rate can be shown at 90 % confidence
@@ -60,7 +60,7 @@ def run_report(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         target=_asked(policy),
         promise=_promise(policy),
-        certificate=sentences_of(policy),
+        certificate=policy.sentences(),
         policies=policies,
         metrics=_shown(sections),
         classes=run.head.classes,
@@ -70,7 +70,7 @@ def run_report(
         confidence=decision.score[order],
         accepted=decision.accepted[order],
         threshold=policy.threshold if policy.threshold > -1e300 else -math.inf,
-        score=policy.score,
+        score=policy.score_name,
         curve=_curve(curve, sections, policy),
         reliability=_reliability(outputs, test, sections["probabilities"]["ece_null_level"].value),
         errors=errors,
@@ -116,16 +116,16 @@ def _pictures(
     return show(worst), show(deferred)
 
 
-def _curve(curve: Mapping[float, Interval], sections: Sections, policy: SoftmaxPolicy) -> Curve:
+def _curve(curve: Mapping[float, Interval], sections: Sections, policy: ExitPolicy) -> Curve:
     coverage, risk = (sections["operating"][name].value for name in ("coverage", "error"))
-    c = policy.certificate
+    limits = [c.alpha for c in policy.certificates if c.risk == "error"]
     return Curve(
         coverage=np.array(list(curve)),
         risk=np.array([i.value for i in curve.values()]),
         low=np.array([i.low for i in curve.values()]),
         high=np.array([i.high for i in curve.values()]),
         point=(coverage, risk) if coverage > 0 else None,
-        limit=c.alpha if c is not None and c.risk == "error" else None,
+        limit=limits[0] if limits else None,
     )
 
 
@@ -155,7 +155,7 @@ def _shown(sections: Sections) -> dict[str, report.Estimate]:
 
 
 def _warnings(
-    test: Features, policy: SoftmaxPolicy, run: RunDirectory, judged: Judged
+    test: Features, policy: ExitPolicy, run: RunDirectory, judged: Judged
 ) -> tuple[str, ...]:
     lines = []
     decided = judged.decision.accepted
@@ -222,50 +222,49 @@ def _flags(config: Any) -> str:
     )
 
 
-def delta_of(policy: SoftmaxPolicy) -> float:
-    """Return the error level of the policy's certificate."""
+def delta_of(policy: ExitPolicy) -> float:
+    """Return the probability with which the policy's promises may fail."""
     return float(policy.to_dict()["delta"])
 
 
-def _asked(policy: SoftmaxPolicy) -> str:
-    target = policy.to_dict()["target"]
-    if target["risk"] == "coverage":
-        return f"coverage of {percent(target['alpha'])}"
-    return f"{target['risk']} <= {percent(target['alpha'])}, confidence {1 - delta_of(policy):.0%}"
+def _asked(policy: ExitPolicy) -> str:
+    rates = " and ".join(
+        f"coverage of {percent(t.alpha)}"
+        if t.risk == "coverage"
+        else f"{t.risk} <= {percent(t.alpha)}"
+        for t in targets_of(policy)
+    )
+    return f"{rates}, confidence {1 - delta_of(policy):.0%}" if _promise(policy) == "pac" else rates
 
 
-def name_of(policy: SoftmaxPolicy) -> str:
-    """Return the name of a policy in tables, for instance "error=0.05"."""
-    target = policy.to_dict()["target"]
-    return f"{target['risk']}={target['alpha']:g}"
+def targets_of(policy: ExitPolicy) -> tuple[Target, ...]:
+    """Return what was asked of a policy."""
+    asked = policy.to_dict()["target"]
+    several = [asked] if isinstance(asked, dict) else asked
+    return tuple(Target(one["risk"], one["alpha"]) for one in several)
 
 
-def bound_of(policy: SoftmaxPolicy) -> str:
+def name_of(policy: ExitPolicy) -> str:
+    """Return the name of a policy in tables, for instance "error=0.05" or "gate error=0.05"."""
+    asked = ",".join(map(str, targets_of(policy)))
+    return asked if policy.kind == "softmax" else f"{policy.kind} {asked}"
+
+
+def bound_of(policy: ExitPolicy) -> str:
     """Return in short what a policy certifies."""
     if policy.infeasible is not None:
         return "infeasible"
-    c = policy.certificate
-    if c is None or c.kind != "pac":
-        return "nothing"
-    return f"{c.risk} <= {percent(c.alpha)}"
+    bounds = [f"{c.risk} <= {percent(c.alpha)}" for c in policy.certificates if c.kind == "pac"]
+    return ", ".join(bounds) or "nothing"
 
 
-def _promise(policy: SoftmaxPolicy) -> report.Promise:
-    if policy.certificate is None:
+def _promise(policy: ExitPolicy) -> report.Promise:
+    """The weakest kind of promise among those that are made."""
+    if not policy.certificates:
         return "infeasible"
-    kinds: dict[str, report.Promise] = {"pac": "pac", "expectation": "expectation"}
-    return kinds.get(policy.certificate.kind, "none")
-
-
-def sentences_of(policy: SoftmaxPolicy) -> tuple[str, ...]:
-    """Return what a policy promises, or why it cannot, in sentences."""
-    if policy.infeasible is not None:
-        return (policy.infeasible.message(), "Every image is handed on.")
-    c = policy.certificate
-    if c is None:
-        return ()
-    terms = "; ".join(c.assumptions) + "."
-    return (c.sentence(), ("It assumes that " if c.kind != "none" else "Note: ") + terms)
+    kinds = {c.kind for c in policy.certificates}
+    order: tuple[report.Promise, ...] = ("none", "expectation", "pac")
+    return next(kind for kind in order if kind in kinds)
 
 
 def estimate(interval: Interval) -> report.Estimate:
