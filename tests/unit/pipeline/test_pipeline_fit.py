@@ -13,8 +13,7 @@ from selectkit.config import FitConfig
 from selectkit.errors import CacheError, ConfigError, DataError
 from selectkit.heads import Epoch, LinearHead
 from selectkit.pipeline import RunDirectory, calibrate, evaluate, fit, sweep, training
-from selectkit.pipeline.folds import folds_of
-from selectkit.pipeline.inputs import Inputs
+from selectkit.pipeline.inputs import Inputs, folds_of
 from selectkit.pipeline.run import logits_of
 from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
 
