@@ -120,7 +120,7 @@ def test_the_smooth_threshold_becomes_the_order_statistic() -> None:
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_a_loss_equals_its_formula_and_its_gradient_the_difference(loss: Loss) -> None:
     rng = np.random.default_rng(4)
-    z, y = rng.normal(size=(30, M, 3)), rng.integers(0, 3, 30)
+    z, y = rng.normal(size=(40, M, 3)), rng.integers(0, 3, 40)
     free = torch.from_numpy(z).requires_grad_()
     value = _value(loss, free, y)
     naive = [_naive(loss, z[:, m], y) for m in range(M)]
