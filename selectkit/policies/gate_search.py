@@ -58,10 +58,9 @@ class _Counted:
             return np.full_like(self.accepted, self.about)
         return self.accepted
 
-    @property
-    def pvalues(self) -> Float64s:
-        """Of "the rate exceeds alpha"."""
-        return binomial_pvalue(self.errors, self.n, self.constraint.alpha)
+    def pvalues(self, first: int = 0) -> Float64s:
+        """Of "the rate exceeds alpha", from one candidate on."""
+        return binomial_pvalue(self.errors[first:], self.n[first:], self.constraint.alpha)
 
 
 def certified_together(
@@ -97,7 +96,7 @@ def certified_together(
     level = delta - for_coverage
     start = 0
     if deferral is not None:
-        meets = deferral.pvalues <= for_coverage
+        meets = deferral.pvalues() <= for_coverage
         if not meets[-1]:
             return _too_few(deferral, delta, for_coverage)
         start = int(np.argmax(meets))
@@ -106,10 +105,12 @@ def certified_together(
         starts = _starts(risks, start, level)
         if isinstance(starts, _Counted):
             return _too_few(starts, delta, level)
-        passed = multi_start(np.max([c.pvalues for c in risks], axis=0), level, starts)
+        first = starts[0]
+        p = np.max([c.pvalues(first) for c in risks], axis=0)
+        passed = multi_start(p, level, [start - first for start in starts])
         if not passed.any():
-            return _too_many(risks, starts[0], delta, level)
-        best = int(np.flatnonzero(passed)[-1])
+            return _too_many(risks, first, delta, level)
+        best = first + int(np.flatnonzero(passed)[-1])
     threshold = float(np.nextafter(below[best], np.inf))
     coverage = (int(ends[best]) + 1) / len(s)
     return tuple(_certificate(c, best, threshold, coverage, len(s), delta) for c in counts)
@@ -184,7 +185,7 @@ def _too_few(c: _Counted, delta: float, level: float) -> Infeasible:
 
 def _too_many(risks: Sequence[_Counted], start: int, delta: float, level: float) -> Infeasible:
     """The first test failed: by which risk, and how many samples would do at this rate."""
-    c = max(risks, key=lambda c: float(c.pvalues[start]))
+    c = max(risks, key=lambda c: float(c.pvalues(start)[0]))
     (risk, alpha), k, n = c.constraint, int(c.errors[start]), int(c.n[start])
     accepted = int(c.accepted[start])
     reason = (
