@@ -64,6 +64,13 @@ def test_the_tables_say_the_same(cli: Cli) -> None:
     assert done.err == ""
 
 
+def test_the_documented_output_is_the_real_one(cli: Cli) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "planning.md").read_text("utf-8")
+    shown = text.split("--prevalence 0.1\n\n")[1].split("\n```")[0]
+    lines = [line.rstrip() for line in cli(*ROAD).out.rstrip().splitlines()]
+    assert shown.splitlines() == lines
+
+
 def test_without_a_prevalence_evidence_is_counted(cli: Cli) -> None:
     done = cli("plan", "--target", "fpr=0.05")
     assert done.code == 0
