@@ -22,7 +22,7 @@ from selectkit.arrays import ArrayLike, confidence_and_loss
 from selectkit.errors import DataError
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
-from selectkit.risk.threshold import certificate_at, infeasible
+from selectkit.risk.threshold import certificate_of, infeasible
 from selectkit.risk.threshold_candidates import ASSUMPTIONS, Counts, candidates_of
 from selectkit.stats.binomial import binomial_pvalue, check_level
 
@@ -69,8 +69,17 @@ def sgr(
     if best < 0:
         answer = infeasible(walk, walk.accepted, alpha, delta / steps, risk, len(s))
         return replace(answer, delta=delta)
-    n_accepted = int(walk.accepted[first + best])
-    found = certificate_at(walk, first + best, n_accepted, alpha, delta, risk, len(s))
+    accepted = int(walk.accepted[first + best])
+    found = certificate_of(
+        walk.threshold(first + best),
+        accepted=accepted,
+        errors=int(walk.errors[first + best]),
+        n_tested=accepted,
+        total=len(s),
+        alpha=alpha,
+        delta=delta,
+        risk=risk,
+    )
     return replace(
         found,
         method=f"SGR: binary search, union over {steps} steps, exact binomial",

@@ -11,6 +11,18 @@ walk for good. So the walk has several starts, set by counts and never by labels
 brings its share of delta, and a stretch that passed hands its level on to the next. Starting only
 at the first testable count would give up far more often when even the most confident samples carry
 a little label noise.
+
+Candidates taken from the scores, and starts from counts, are as good as fixed ones if the scores
+have no ties. Proof. Let the true risk R be continuous in the threshold; on the way from strict to
+lax it rises above alpha at b_1, falls back at a_1, rises again at b_2, and so on. From one start, a
+threshold with R > alpha can be certified in two ways. The start itself is there: given the start,
+the samples above it are independent draws from the accepted law, and its test passes with at most
+its level. Or the walk comes in through some b_i, and so has passed the test of exactly the samples
+above b_i. R is alpha at all b_i and a_j, so the mean error between any two of them is alpha, too:
+however the counts distribute these samples over the pieces, their errors are Bin(n, alpha), and the
+test passes with at most its level. The shares of the starts add up to delta as in any fallback
+procedure. With ties or a grid, R jumps; a single start and fixed thresholds are covered by
+Learn-then-Test, several starts rest on the tests over draws in tests/statistical.
 """
 
 from math import ceil, log
@@ -18,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, confidence_and_loss
+from selectkit.arrays import ArrayLike, shared_confidence_and_loss
 from selectkit.errors import RiskError
 from selectkit.risk.bounded import certify_losses
 from selectkit.risk.budget import labels_needed, labels_needed_at_rate
@@ -27,11 +39,11 @@ from selectkit.risk.threshold_candidates import (
     ASSUMPTIONS,
     Candidates,
     Counts,
-    Float64s,
     candidates_of,
     grid_of,
     starts_of,
 )
+from selectkit.risk.threshold_walk import Ranked, exponent, laxest
 from selectkit.stats.binomial import binomial_pvalue, check_level, clopper_pearson_upper, dkw_lower
 
 
@@ -87,28 +99,66 @@ def certify_threshold(
     check_level(delta, "delta")
     if denominator not in {"accepted", "all"}:
         raise RiskError(f'denominator must be "accepted" or "all", got {denominator!r}.')
-    s, ell = confidence_and_loss(confidence, loss)
-    wrong = ell == 1
-    if not (wrong | (ell == 0)).all():
+    s, ell = shared_confidence_and_loss(confidence, loss)
+    grid, among_accepted = grid_of(candidates), denominator == "accepted"
+    wrong = np.asarray(ell == 1)
+    if ell.dtype != np.bool_ and not (wrong | (ell == 0)).all():
         return certify_losses(
             s,
-            ell,
+            ell.astype(np.float64),
             alpha=alpha,
             delta=delta,
-            grid=grid_of(candidates),
-            among_accepted=denominator == "accepted",
+            grid=grid,
+            among_accepted=among_accepted,
             risk=risk,
             rng=np.random.default_rng(seed),
         )
-    walk = candidates_of(s, wrong, grid_of(candidates))
-    del ell
-    total = len(s)
-    tested = walk.accepted if denominator == "accepted" else np.full_like(walk.accepted, total)
-    starts = starts_of(tested, alpha, delta) if denominator == "accepted" else _first(tested, delta)
+    found = None
+    if grid is None:
+        found = _among_scores(Ranked.of(s, wrong, among_accepted), alpha, delta, risk)
+    return found or _among_candidates(
+        candidates_of(s.copy(), wrong, grid), len(s), among_accepted, alpha, delta, risk
+    )
+
+
+def _among_scores(ranked: Ranked, alpha: float, delta: float, risk: str) -> Certificate | None:
+    """The certificate if every distinct score is a candidate, or None."""
+    below = laxest(ranked, alpha, delta)
+    if below is None:
+        return None
+    threshold = float(np.nextafter(below, np.inf))
+    at = np.array([threshold])
+    return certificate_of(
+        threshold,
+        accepted=len(ranked.scores) - int(np.searchsorted(ranked.scores, threshold)),
+        errors=int(ranked.errors(at)[0]),
+        n_tested=int(ranked.tested(at)[0]),
+        total=ranked.total,
+        alpha=alpha,
+        delta=delta,
+        risk=risk,
+    )
+
+
+def _among_candidates(
+    walk: Candidates, total: int, among_accepted: bool, alpha: float, delta: float, risk: str
+) -> Certificate | Infeasible:
+    """The certificate if the candidates are given, or why there is none."""
+    tested = walk.accepted if among_accepted else np.full_like(walk.accepted, total)
+    starts = starts_of(tested, alpha, delta) if among_accepted else _first(tested, delta)
     best = _last_certified(walk.errors, tested, starts, alpha)
     if best < 0:
         return infeasible(walk, tested, alpha, delta, risk, total)
-    return certificate_at(walk, best, int(tested[best]), alpha, delta, risk, total)
+    return certificate_of(
+        walk.threshold(best),
+        accepted=int(walk.accepted[best]),
+        errors=int(walk.errors[best]),
+        n_tested=int(tested[best]),
+        total=total,
+        alpha=alpha,
+        delta=delta,
+        risk=risk,
+    )
 
 
 def _first(tested: Counts, delta: float) -> list[tuple[int, float]]:
@@ -140,7 +190,7 @@ def _first_failure(
     """
     rises = np.flatnonzero(errors[first + 1 : stop] != errors[first : stop - 1]) + first + 1
     tests = np.append(first, rises) if first < stop else rises
-    open_ = tests[_exponent(errors[tests], n[tests], alpha) < -log(level)]
+    open_ = tests[exponent(errors[tests], n[tests], alpha) < -log(level)]
     for block in np.split(open_, range(256, len(open_), 16_384)):
         failed = block[binomial_pvalue(errors[block], n[block], alpha) > level]
         if failed.size:
@@ -148,19 +198,32 @@ def _first_failure(
     return stop
 
 
-def _exponent(errors: Counts, n: Counts, alpha: float) -> Float64s:
-    """Chernoff's bound: n KL(errors / n, alpha) <= -ln p-value where errors < alpha n, else 0."""
-    rate = np.minimum(errors / np.maximum(n, 1), alpha)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = np.where(rate > 0, rate * np.log(rate / alpha), 0.0)
-    return np.asarray(n * (entropy + (1 - rate) * np.log((1 - rate) / (1 - alpha))))
-
-
-def certificate_at(
-    walk: Candidates, best: int, n_tested: int, alpha: float, delta: float, risk: str, total: int
+def certificate_of(
+    threshold: float,
+    *,
+    accepted: int,
+    errors: int,
+    n_tested: int,
+    total: int,
+    alpha: float,
+    delta: float,
+    risk: str,
 ) -> Certificate:
-    """What is promised at one candidate, the index `best`, that passed."""
-    accepted, errors = int(walk.accepted[best]), int(walk.errors[best])
+    """Return what is promised at a threshold that passed.
+
+    Args:
+        threshold: Accept iff confidence >= threshold.
+        accepted: Samples accepted.
+        errors: Errors among them.
+        n_tested: Samples that the errors are counted among.
+        total: All samples.
+        alpha: The promise.
+        delta: Probability with which it may fail.
+        risk: Its name.
+
+    Returns:
+        The certificate.
+    """
     coverage = accepted / total
     return Certificate(
         risk=risk,
@@ -168,7 +231,7 @@ def certificate_at(
         delta=delta,
         kind="pac",
         method="Learn-then-Test, fixed sequence with fallback, exact binomial",
-        threshold=walk.threshold(best),
+        threshold=threshold,
         n=total,
         n_accepted=accepted,
         errors=errors,
@@ -191,7 +254,7 @@ def infeasible(
         if usable < total:
             reason += f" can be accepted (of {total})"
         return Infeasible(risk, alpha, delta, total, reason, smallest)
-    promise = _exponent(walk.errors[testable], tested[testable], alpha)
+    promise = exponent(walk.errors[testable], tested[testable], alpha)
     if promise.max() <= 0:  # nowhere below alpha: show the best rate
         promise = -walk.errors[testable] / tested[testable]
     best = testable[np.argmax(promise)]

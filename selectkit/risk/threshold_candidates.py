@@ -65,14 +65,38 @@ def candidates_of(s: Float64s, wrong: npt.NDArray[np.bool_], grid: Float64s | No
     return Candidates(grid, np.append(0, accepted)[place], np.append(0, errors)[place], False)
 
 
-def starts_of(accepted: Counts, alpha: float, delta: float) -> list[tuple[int, float]]:
-    """Index and share of delta of each start: where 0, 3, 12, 39, ... errors are affordable."""
-    total = int(accepted[-1]) if len(accepted) else 0
+def start_counts(total: int, alpha: float, delta: float) -> tuple[list[int], float]:
+    """Return how many samples each start has, and its share of delta.
+
+    Starts are where 0, 3, 12, 39, ... errors are affordable.
+
+    Args:
+        total: Number of samples that can be accepted.
+        alpha: Largest allowed risk, in (0, 1).
+        delta: Allowed probability that the promise fails, in (0, 1).
+
+    Returns:
+        The counts, rising, not all of them within the total; the share of each.
+    """
     budgets = [0]
     while labels_needed(alpha, delta / (len(budgets) + 1), 3 * budgets[-1] + 3) <= 0.75 * total:
         budgets.append(3 * budgets[-1] + 3)
     share = delta / len(budgets)
-    counts = [labels_needed(alpha, share, k) for k in budgets]
+    return [labels_needed(alpha, share, k) for k in budgets], share
+
+
+def starts_of(accepted: Counts, alpha: float, delta: float) -> list[tuple[int, float]]:
+    """Return the index and the share of delta of each start on candidates.
+
+    Args:
+        accepted: Samples that each candidate accepts, rising.
+        alpha: Largest allowed risk, in (0, 1).
+        delta: Allowed probability that the promise fails, in (0, 1).
+
+    Returns:
+        Index and share, from strict to lax.
+    """
+    counts, share = start_counts(int(accepted[-1]) if len(accepted) else 0, alpha, delta)
     first, copies = np.unique(np.searchsorted(accepted, counts), return_counts=True)
     return [
         (int(i), min(delta, c * share))
