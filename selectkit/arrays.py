@@ -16,6 +16,25 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 ArrayLike: TypeAlias = npt.ArrayLike
 
 
+def regular_array(values: ArrayLike, name: str) -> npt.NDArray[Any]:
+    """Return `values` as an array of whatever dtype and shape.
+
+    Args:
+        values: Anything that numpy makes an array of.
+        name: What the caller calls it; used in the message.
+
+    Returns:
+        The array, not copied when it is one.
+
+    Raises:
+        DataError: If rows differ in length.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name} must be a regular array; its rows differ in length.") from None
+
+
 def finite_matrix(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
     """Return `values` as a float64 copy of shape (N, M).
 
@@ -70,7 +89,7 @@ def class_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> npt.NDArr
     Raises:
         DataError: If the length, the dtype or a value is wrong.
     """
-    y = np.asarray(labels)
+    y = regular_array(labels, "labels")
     if y.shape != (n_samples,):
         raise DataError(f"labels must have shape ({n_samples},) to match the rows, got {y.shape}.")
     if y.dtype.kind not in "iub":
@@ -149,7 +168,7 @@ def require_distributions(p: npt.NDArray[np.float64], top: float, first_row: int
     row = int(np.flatnonzero(wrong)[0])
     raise DataError(
         f"probabilities in row {first_row + row} are not a distribution: smallest "
-        f"{p[row].min():.6g}, sum {p[row].sum():.6g}. Pass softmax output, not logits."
+        f"{p[row].min():.6g}, sum {total[row]:.6g}. Pass softmax output, not logits."
     )
 
 
@@ -194,7 +213,7 @@ def shared_confidence_and_loss(
     if not s.min() <= s.max() < np.inf:  # NaN compares as false
         row = int(np.flatnonzero(np.isnan(s) | (s == np.inf))[0])
         raise DataError(f"confidence is {s[row]} in row {row}; it must be a number.")
-    ell = np.asarray(loss)
+    ell = regular_array(loss, "loss")
     if ell.dtype != np.bool_:
         ell = _as_float64(ell, "loss", copy=False)
     if ell.ndim != 1 or ell.size == 0:
@@ -221,10 +240,11 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
 
 
 def _as_float64(values: ArrayLike, name: str, *, copy: bool = True) -> npt.NDArray[np.float64]:
-    array = np.asarray(values)
+    array = regular_array(values, name)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} must be real numbers, got dtype {array.dtype}.")
-    return array.astype(np.float64, copy=copy)
+    with np.errstate(over="ignore"):  # infinite then, which callers refuse
+        return array.astype(np.float64, copy=copy)
 
 
 def _refuse_non_finite(array: npt.NDArray[np.float64], name: str, first_row: int = 0) -> None:

@@ -12,13 +12,13 @@ distribution".
 """
 
 from collections.abc import Sequence
-from math import exp, log, nan, sqrt
+from math import inf, log, log1p, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
-from selectkit.arrays import ArrayLike, Ints
+from selectkit.arrays import ArrayLike, Bools
 from selectkit.errors import DataError
 from selectkit.metrics.bootstrap import Interval, require_names
 from selectkit.metrics.comparison import PairedComparison
@@ -27,7 +27,9 @@ from selectkit.metrics.resample import Units
 
 Float64s = npt.NDArray[np.float64]
 
-_METRICS = ("augrc", "auroc_failure", "e_augrc", "error")
+_ROUNDING = 1e-14  # of the largest loss
+_CEILING = {"augrc": 0.5, "auroc_failure": 1.0, "e_augrc": 0.25, "error": 1.0}
+"""What no 0/1 losses can exceed."""
 
 
 def delong(
@@ -48,9 +50,9 @@ def delong(
         level: Nominal coverage.
 
     Returns:
-        An interval per name: symmetric on the logit scale for the AUROC, on the log scale for the
-        other metrics of 0/1 losses, which keeps it in range; symmetric for real losses. Bounds are
-        NaN where the sample shows no variation, and no interval of this kind exists.
+        An interval per name: symmetric on the logit scale for 0/1 losses, between 0 and the most
+        that the metric can be, which keeps it in range; symmetric for real losses. Bounds are NaN
+        where the sample shows no variation, and no interval of this kind exists.
 
     Raises:
         DataError: If an array is malformed, or a name or a setting makes no sense.
@@ -66,9 +68,9 @@ def delong(
     units = Units.of(len(s), groups)
     result = {}
     for name in metrics:
-        value, influence = _influence(name, s, ell)
-        scale = "none" if ell.dtype != np.bool_ else "logit" if name == "auroc_failure" else "log"
-        result[name] = _interval(value, _deviation(influence, units), z, scale)
+        value, influence = _influence(name, s, ell, units)
+        ceiling = _CEILING[name] if ell.dtype == np.bool_ else inf
+        result[name] = _interval(value, _deviation(influence, units, _size(ell)), z, ceiling)
     return result
 
 
@@ -102,13 +104,15 @@ def compare_delong(
     a, b = checked(confidence_a, loss_a), checked(confidence_b, loss_b)
     if len(a[0]) != len(b[0]):
         raise DataError(f"A has {len(a[0])} samples and B {len(b[0])}; pairs need the same.")
-    (value_a, of_a), (value_b, of_b) = _influence(metric, *a), _influence(metric, *b)
-    deviation = _deviation(of_a - of_b, Units.of(len(of_a), groups))
-    interval = _interval(value_a - value_b, deviation, _quantile(level), "none")
+    units = Units.of(len(a[0]), groups)
+    (value_a, of_a), (value_b, of_b) = (_influence(metric, *each, units) for each in (a, b))
+    size = max(_size(a[1]), _size(b[1]))
+    deviation = _deviation(of_a - of_b, units, size)
+    interval = _interval(value_a - value_b, deviation, _quantile(level), inf)
     p = nan
     if deviation > 0:
         p = 2 * float(ndtr(-abs(interval.value) / deviation))
-    elif interval.value == 0:
+    elif deviation == 0 and abs(interval.value) <= _ROUNDING * size:
         interval, p = Interval(0.0, 0.0, 0.0), 1.0
     return PairedComparison(metric, value_a, value_b, interval, p)
 
@@ -119,32 +123,33 @@ def _quantile(level: float) -> float:
     return float(ndtri((1 + level) / 2))
 
 
-def _influence(name: str, s: Float64s, ell: Losses) -> tuple[float, Float64s]:
-    """The metric, and N times what each row moves it by, shape (N,)."""
-    require_names([name], list(_METRICS))
+def _influence(name: str, s: Float64s, ell: Losses, units: Units) -> tuple[float, Float64s]:
+    """The metric, and N times what each row moves it by, shape (N,).
+
+    It is enlarged by the root of J / (J - 1) for J independent units, as variances are.
+    """
+    require_names([name], list(_CEILING))
+    if name in {"auroc_failure", "e_augrc"}:
+        require_errors(ell, name)
     error = float(ell.mean())
     if name == "error":
-        return error, np.asarray(ell - error)
-    below, lost_above, order = _pairs(s, ell)
-    sorted_ell = np.asarray((ell if order is None else ell[order]), dtype=np.float64)
+        return error, np.asarray((ell - error) * _enlarged(units.count))
+    below, lost_above = _pairs(s, ell)
     if name == "auroc_failure":
-        require_errors(ell, name)
-        value, influence = _auroc(sorted_ell.astype(np.bool_), below, lost_above)
-    else:
-        value = float((sorted_ell * below).mean())
-        influence = sorted_ell * below + lost_above - 2 * value
-        if name == "e_augrc":
-            require_errors(ell, name)
-            value, influence = value - error**2 / 2, influence - error * (sorted_ell - error)
-    if order is None:
-        return value, influence
-    unsorted = np.empty_like(influence)
-    unsorted[order] = influence
-    return value, unsorted
+        return _auroc(np.asarray(ell, dtype=np.bool_), below, lost_above, units)
+    value = float((ell * below).mean())
+    influence = ell * below + lost_above - 2 * value
+    if name == "e_augrc":
+        value, influence = value - error**2 / 2, influence - error * (ell - error)
+    return value, np.asarray(influence * _enlarged(units.count))
 
 
-def _pairs(s: Float64s, ell: Losses) -> tuple[Float64s, Float64s, Ints | None]:
-    """By rank: the fraction of samples below, and the mean loss above, with ties half."""
+def _enlarged(n_units: int) -> float:
+    return sqrt(n_units / (n_units - 1)) if n_units > 1 else nan
+
+
+def _pairs(s: Float64s, ell: Losses) -> tuple[Float64s, Float64s]:
+    """By row: the fraction of samples below, and the mean loss above, with ties half."""
     ranked = Ranked.of(s, ell)
     steps = ranked.steps()
     size, loss = np.diff(steps.accepted, prepend=0), np.diff(steps.lost, prepend=0)
@@ -153,12 +158,14 @@ def _pairs(s: Float64s, ell: Losses) -> tuple[Float64s, Float64s, Ints | None]:
     if ranked.starts is not None:
         counts = size.astype(np.int64)
         below, lost_above = np.repeat(below, counts), np.repeat(lost_above, counts)
-    return below, lost_above, ranked.order
+    if ranked.order is None:
+        return below, lost_above
+    by_row = np.empty((2, len(s)))
+    by_row[:, ranked.order] = below, lost_above
+    return by_row[0], by_row[1]
 
 
-def _auroc(
-    wrong: npt.NDArray[np.bool_], below: Float64s, above: Float64s
-) -> tuple[float, Float64s]:
+def _auroc(wrong: Bools, below: Float64s, above: Float64s, units: Units) -> tuple[float, Float64s]:
     """DeLong's placements: of each error among the correct, of each correct among the errors."""
     n, n1 = len(wrong), int(np.count_nonzero(wrong))
     n0 = n - n1
@@ -168,32 +175,37 @@ def _auroc(
     correct_above = (1 - below) * n - errors_at_or_above
     placement = np.where(wrong, correct_above / n0, 1 - errors_at_or_above / n1)
     value = float(placement[wrong].mean())
-    with np.errstate(divide="ignore"):
-        scale = n / np.where(wrong, sqrt(n1) * np.sqrt(n1 - 1.0), sqrt(n0) * np.sqrt(n0 - 1.0))
-    gap = placement - value
-    return value, np.multiply(gap, scale, out=np.full(n, nan), where=np.isfinite(scale))
+    scale = [_enlarged(_occurring(units, rows)) * n / rows.sum() for rows in (~wrong, wrong)]
+    return value, (placement - value) * np.where(wrong, scale[1], scale[0])
 
 
-def _deviation(influence: Float64s, units: Units) -> float:
-    """Standard deviation of the metric, NaN for a single unit."""
+def _occurring(units: Units, rows: Bools) -> int:
+    """Number of units that have any of these rows."""
     if units.member is None:
-        return float(np.sqrt((influence**2).sum()) / len(influence))
-    sums = np.bincount(units.member, influence)
-    if len(sums) < 2:
-        return nan
-    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(influence))
+        return int(np.count_nonzero(rows))
+    return int(np.count_nonzero(np.bincount(units.member, rows)))
 
 
-def _interval(value: float, deviation: float, z: float, scale: str) -> Interval:
-    if not deviation > 0 or (value <= 0 and scale != "none"):
+def _size(ell: Losses) -> float:
+    """Largest absolute loss."""
+    return 1.0 if ell.dtype == np.bool_ else float(max(ell.max(), -ell.min()))
+
+
+def _deviation(influence: Float64s, units: Units, size: float) -> float:
+    """Standard deviation of the metric, 0 if it is mere rounding."""
+    each = influence / size
+    if units.member is not None:
+        each = np.asarray(np.bincount(units.member, each), dtype=np.float64)
+    deviation = float(np.sqrt((each**2).sum()) / len(influence))
+    return 0.0 if deviation <= _ROUNDING else size * deviation
+
+
+def _interval(value: float, deviation: float, z: float, ceiling: float) -> Interval:
+    share = value / ceiling
+    if not deviation > 0 or not (0 < share < 1 or ceiling == inf):
         return Interval(value, nan, nan)
-    if scale == "none":
+    if ceiling == inf:
         return Interval(value, value - z * deviation, value + z * deviation)
-    if scale == "log":
-        factor = exp(z * deviation / value)
-        return Interval(value, value / factor, value * factor)
-    if value >= 1:
-        return Interval(value, nan, nan)
-    center, half = log(value / (1 - value)), z * deviation / (value * (1 - value))
-    low, high = (1 / (1 + exp(-(center + side * half))) for side in (-1, 1))
+    center, half = log(share) - log1p(-share), z * deviation / (value * (1 - share))
+    low, high = (ceiling * float(expit(center + side * half)) for side in (-1, 1))
     return Interval(value, low, high)

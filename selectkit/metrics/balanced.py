@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Ints
-from selectkit.errors import DataError
 from selectkit.metrics.ranked import Ranked, checked
+from selectkit.metrics.resample import name_codes
 from selectkit.metrics.steps import Steps
 
 Float64s = npt.NDArray[np.float64]
@@ -55,9 +55,7 @@ class Balanced:
             DataError: If an array is malformed or a confidence is NaN.
         """
         s, ell = checked(confidence, loss)
-        y = np.asarray(labels)
-        if y.shape != s.shape:
-            raise DataError(f"labels must have shape {s.shape} to match, got {y.shape}.")
+        y = name_codes(labels, len(s), "labels")[1]
         ranked = Ranked.of(s, ell)
         order = np.lexsort((-s, y))
         _, starts = np.unique(y[order], return_index=True)
@@ -87,8 +85,9 @@ class Balanced:
         return np.asarray(twice / (2 * steps.total * (size > 0).sum(axis=1)))
 
     def _weighted(self, weights: Ints) -> tuple[Steps, Float64s, Float64s]:
+        steps = self.ranked.steps(weights)
         w = np.take(weights, self.order, axis=1).astype(np.float64)
-        return self.ranked.steps(weights), w, np.add.reduceat(w, self.starts, axis=1)
+        return steps, w, np.add.reduceat(w, self.starts, axis=1)
 
     def _within_class(self, each: Float64s) -> Float64s:
         """Cumulative sums that start anew at every class."""

@@ -62,7 +62,8 @@ def bootstrap_statistics(
             (B,) by name; `curve_statistics`, `label_statistics` and their like make them.
         n: N, the number of samples.
         n_replicates: Number of resamples, >= 1.
-        groups: Shape (N,), resampled as wholes, or None.
+        groups: Shape (N,), resampled as wholes, or None. Of few groups intervals are too narrow:
+            at 95 % those of 20 groups cover about 0.91, those of 200 about 0.94.
         strata: Shape (N,), each resampled for itself so that it keeps its size, or None. A group
             lies in one stratum.
         rng: Source of randomness.
@@ -93,7 +94,7 @@ def bootstrap_statistics(
         return {name: percentile_interval(values[name], draws[name], level) for name in values}
     units = Units.of(n, groups, strata)
     chunks = [_evaluate(statistics, w) for w in units.left_out(_JACKKNIFE_BLOCKS, rng)]
-    without = {k: np.concatenate([chunk[k] for chunk in chunks]) for k in values}
+    without = {k: np.concatenate([np.empty(0), *(chunk[k] for chunk in chunks)]) for k in values}
     return {k: bca_interval(values[k], draws[k], without[k], level) for k in values}
 
 
@@ -183,12 +184,22 @@ def bca_interval(value: float, draws: Float64s, without: Float64s, level: float)
         defined
     )
     bias = ndtri(np.clip(below, 0.5 / len(defined), 1 - 0.5 / len(defined)))
-    influence = np.nanmean(without) - without[~np.isnan(without)] if without.size else np.zeros(1)
-    spread = (influence**2).sum()
-    skew = (influence**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
     z = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(defined, ndtr(bias + z / (1 - skew * z)))
+    shrink = 1 - _acceleration(without) * z  # where it reaches 0 the quantile is at infinity
+    moved = np.divide(z, shrink, out=np.copysign(np.inf, z), where=shrink > 0)
+    low, high = np.quantile(defined, ndtr(bias + moved))
     return Interval(value, float(low), float(high))
+
+
+def _acceleration(without: Float64s) -> float:
+    """A sixth of the skewness of the influences, 0 where they do not vary."""
+    defined = without[~np.isnan(without)]
+    influence = defined.mean() - defined if defined.size else defined
+    largest = np.abs(influence).max(initial=0.0)
+    if largest == 0:
+        return 0.0
+    influence = influence / largest
+    return float((influence**3).sum() / (6 * (influence**2).sum() ** 1.5))
 
 
 def difference_interval(value: float, draws: Float64s, level: float) -> tuple[Interval, float]:

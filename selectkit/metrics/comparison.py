@@ -10,7 +10,7 @@ from math import isfinite, nan
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, Ints
+from selectkit.arrays import ArrayLike, Ints, regular_array
 from selectkit.errors import DataError
 from selectkit.metrics.bootstrap import (
     Float64s,
@@ -78,9 +78,9 @@ def compare_paired(
     Raises:
         DataError: If an array is malformed, the lengths differ, or a setting makes no sense.
     """
-    n = np.size(confidence_a)
-    if np.size(confidence_b) != n:
-        raise DataError(f"A has {n} samples and B {np.size(confidence_b)}; pairs need the same.")
+    n, of_b = (regular_array(s, "confidence").size for s in (confidence_a, confidence_b))
+    if of_b != n:
+        raise DataError(f"A has {n} samples and B {of_b}; pairs need the same.")
     return compare_statistics(
         curve_statistics([metric], confidence_a, loss_a),
         curve_statistics([metric], confidence_b, loss_b),
@@ -174,7 +174,7 @@ def compare_many(
     """
     if reference not in classifiers:
         raise DataError(f"reference {reference!r} is not among {', '.join(classifiers)}.")
-    lengths = {name: np.size(s) for name, (s, _) in classifiers.items()}
+    lengths = {name: regular_array(s, name).size for name, (s, _) in classifiers.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"comparisons need the same samples, got lengths {lengths}.")
     each = {name: curve_statistics([metric], s, e) for name, (s, e) in classifiers.items()}
@@ -228,5 +228,12 @@ def _compared(
     draws: Mapping[str, Float64s],
     level: float,
 ) -> PairedComparison:
-    difference, p = difference_interval(values[a] - values[b], draws[a] - draws[b], level)
+    value = float(_gap(np.array(values[a]), np.array(values[b])))
+    difference, p = difference_interval(value, _gap(draws[a], draws[b]), level)
     return PairedComparison(metric, values[a], values[b], difference, p)
+
+
+def _gap(a: Float64s, b: Float64s) -> Float64s:
+    """A - b, and 0 where they differ by rounding: of that no p-value is made."""
+    gap = np.asarray(a - b)
+    return np.where(np.abs(gap) <= 1e-12 * np.maximum(np.abs(a), np.abs(b)), 0.0, gap)

@@ -14,8 +14,9 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools, Ints, finite_vector
+from selectkit.arrays import ArrayLike, Bools, Ints, finite_vector, regular_array
 from selectkit.errors import DataError
+from selectkit.metrics.resample import require_weights
 
 Float64s = npt.NDArray[np.float64]
 
@@ -61,7 +62,9 @@ class Outcomes:
             DataError: If a shape or a dtype is wrong.
         """
         y, guess = _integers(labels, "labels"), _integers(predictions, "predictions")
-        taken = np.ones(y.shape, dtype=np.bool_) if accepted is None else np.asarray(accepted)
+        taken = np.ones(y.shape, dtype=np.bool_)
+        if accepted is not None:
+            taken = regular_array(accepted, "accepted")
         if taken.dtype != np.bool_:
             raise DataError(f"accepted must be booleans, got dtype {taken.dtype}.")
         if not y.shape == guess.shape == taken.shape:
@@ -89,6 +92,7 @@ class Outcomes:
         """Return how often each outcome occurs: (C,), or (B, C) for weights of shape (B, N)."""
         if weights is None:
             return np.diff(self.starts, append=len(self.order))
+        require_weights(weights, len(self.order))
         each = np.take(weights, self.order, axis=-1).astype(np.int64)
         return np.asarray(np.add.reduceat(each, self.starts, axis=-1))
 
@@ -342,7 +346,7 @@ def _value(
 
 
 def _integers(values: ArrayLike, name: str) -> Ints:
-    array = np.asarray(values)
+    array = regular_array(values, name)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iub":
         raise DataError(
             f"{name} must be integers of shape (N,) with N >= 1, "

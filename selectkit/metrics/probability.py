@@ -5,10 +5,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools, Ints, labelled_probabilities
+from selectkit.arrays import (
+    ArrayLike,
+    Bools,
+    Ints,
+    labelled_probabilities,
+    regular_array,
+)
 from selectkit.errors import DataError
 from selectkit.metrics.bins import bin_index, mass_edges
 from selectkit.metrics.bootstrap import Statistics, require_names
+from selectkit.metrics.resample import require_weights
 from selectkit.metrics.scoring import brier_losses, log_losses
 from selectkit.metrics.top_label import top_label
 
@@ -41,7 +48,8 @@ def probability_statistics(
     require_names(metrics, ["nll", "brier", "ece", "ece_mass", "confidence"])
     confidence, right = top_label(probabilities, labels)
     p, y = labelled_probabilities(probabilities, labels)
-    rows = _rows(accepted, len(p))
+    n = len(p)
+    rows = _rows(accepted, n)
     if rows is not None:
         p, y, confidence, right = p[rows], y[rows], confidence[rows], right[rows]
     makers = {
@@ -54,6 +62,7 @@ def probability_statistics(
     chosen = {name: makers[name]() for name in metrics}
 
     def evaluate(weights: Ints) -> dict[str, Float64s]:
+        require_weights(weights, n)
         counts = weights if rows is None else weights[:, rows]
         w = counts.astype(np.float64)
         total = w.sum(axis=1)
@@ -124,7 +133,7 @@ def _monotone(index: Ints) -> bool:
 def _rows(accepted: ArrayLike | None, n: int) -> Ints | None:
     if accepted is None:
         return None
-    taken = np.asarray(accepted)
+    taken = regular_array(accepted, "accepted")
     if taken.dtype != np.bool_ or taken.shape != (n,):
         raise DataError(
             f"accepted must be booleans of shape ({n},), got {taken.dtype} of {taken.shape}."

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, Ints, shared_confidence_and_loss
 from selectkit.errors import DataError
+from selectkit.metrics.resample import require_weights
 from selectkit.metrics.scratch import Scratch
 from selectkit.metrics.steps import Steps
 
@@ -16,6 +17,8 @@ Float64s = npt.NDArray[np.float64]
 Losses = Float64s | Bools
 
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
+
+_LARGEST_LOSS = 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +66,39 @@ class Ranked:
     def steps(self, weights: Ints | None = None) -> Steps:
         """Return the staircase of the sample itself, or of weights (B, N) that sum to < 2^31.
 
-        Its arrays are those of this thread: the next call overwrites them.
+        Of weights its arrays lie in memory of this thread, which the next call with weights
+        overwrites: nothing computed from it may be a view. The staircase of the sample stays.
         """
         if weights is None:
-            weights = np.ones(len(self.loss), dtype=np.uint8)
-        elif self.order is not None:
+            return self._staircase(np.ones(len(self.loss), dtype=np.uint8), Scratch())
+        require_weights(weights, len(self.loss))
+        if self.order is not None:
             out = self.scratch.array("weights", weights.shape, weights.dtype)
             weights = np.take(weights, self.order, axis=-1, out=out, mode="clip")
+        return self._staircase(weights, self.scratch)
+
+    def _staircase(self, weights: Ints, scratch: Scratch) -> Steps:
         if self.pair is not None:
-            halves = self._cumulated("pairs", weights, self.pair).view(np.int32)
-            accepted, lost = halves[..., _LOW::2], halves[..., _HIGH::2]
-            return self._steps(accepted, lost)
-        return self._steps(
-            self._cumulated("sizes", weights, np.float64(1)),
-            self._cumulated("losses", weights, self.loss),
-        )
+            halves = self._cumulated("pairs", weights, self.pair, scratch).view(np.int32)
+            sums = {"accepted": halves[..., _LOW::2], "lost": halves[..., _HIGH::2]}
+        else:
+            sums = {
+                "accepted": self._cumulated("sizes", weights, np.float64(1), scratch),
+                "lost": self._cumulated("losses", weights, self.loss, scratch),
+            }
+        counts = {k: scratch.array(k, each.shape, np.float64) for k, each in sums.items()}
+        for name, each in sums.items():
+            np.copyto(counts[name], each)
+        return Steps(counts["accepted"], counts["lost"], self.n_usable, scratch)
 
-    def _steps(self, accepted: npt.NDArray[Any], lost: npt.NDArray[Any]) -> Steps:
-        counts = []
-        for name, source in (("accepted", accepted), ("lost", lost)):
-            counts.append(self.scratch.array(name, source.shape, np.float64))
-            np.copyto(counts[-1], source)
-        return Steps(counts[0], counts[1], self.n_usable, self.scratch)
-
-    def _cumulated(self, name: str, weights: Ints, each: Any) -> npt.NDArray[Any]:
+    def _cumulated(self, name: str, weights: Ints, each: Any, scratch: Scratch) -> npt.NDArray[Any]:
         """Cumulative sums over steps of weights times something per sample."""
         dtype = np.asarray(each).dtype
-        product = self.scratch.array(name, weights.shape, dtype)
+        product = scratch.array(name, weights.shape, dtype)
         np.multiply(weights, each, out=product)
         if self.starts is not None:
             shape = (*weights.shape[:-1], len(self.starts))
-            out = self.scratch.array(name + " of steps", shape, dtype)
+            out = scratch.array(name + " of steps", shape, dtype)
             product = np.add.reduceat(product, self.starts, axis=-1, out=out)
         return np.cumsum(product, axis=-1, out=product)
 
@@ -120,6 +125,9 @@ def unranked_steps(s: Float64s, ell: Losses) -> Steps:
     bits &= ~np.uint64(1)
     bits |= errors.view(np.uint8)
     keys.sort()
+    zeros = slice(*(int(np.searchsorted(keys, 0.0, side)) for side in ("left", "right")))
+    if np.signbit(keys[zeros]).any():  # the least positive number lost its only bit
+        return Ranked.of(s, errors).steps()
     tied = (bits[1:] ^ bits[:-1]) <= 1
     if not tied.any():
         accepted, lost = np.arange(1.0, len(s) + 1), np.cumsum(bits & np.uint64(1))
@@ -142,10 +150,18 @@ def checked(confidence: ArrayLike, loss: ArrayLike) -> tuple[Float64s, Losses]:
         Both, of shape (N,); not to be changed.
 
     Raises:
-        DataError: If an array is malformed or a confidence is NaN or +inf.
+        DataError: If an array is malformed, a confidence is NaN or +inf, or a loss is so large that
+            sums of squares overflow.
     """
-    s, ell = shared_confidence_and_loss(confidence, loss)
-    return s, _as_errors(ell)
+    s, raw = shared_confidence_and_loss(confidence, loss)
+    ell = _as_errors(raw)
+    if ell.dtype != np.bool_ and max(ell.max(), -ell.min()) > _LARGEST_LOSS:
+        row = int(np.argmax(np.abs(ell)))
+        raise DataError(
+            f"loss is {ell[row]:.6g} in row {row}; beyond {_LARGEST_LOSS:g} sums of squares "
+            "overflow. Divide all losses by a constant."
+        )
+    return s, ell
 
 
 def require_errors(loss: Losses, metric: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, class_labels, finite_matrix
+from selectkit.arrays import ArrayLike, class_labels, finite_matrix, regular_array
 from selectkit.errors import DataError
 from selectkit.metrics.bootstrap import (
     Interval,
@@ -102,5 +102,5 @@ def cost_losses(labels: ArrayLike, predictions: ArrayLike, costs: ArrayLike) -> 
     table = finite_matrix(costs, "costs")
     if table.shape[0] != table.shape[1]:
         raise DataError(f"costs must have shape (K, K), got {table.shape}.")
-    n, k = np.size(labels), len(table)
+    n, k = regular_array(labels, "labels").size, len(table)
     return np.asarray(table[class_labels(labels, n, k), class_labels(predictions, n, k)])

@@ -9,11 +9,12 @@ one random byte per sample instead of a random integer and a histogram.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Ints
+from selectkit.arrays import ArrayLike, Ints, regular_array
 from selectkit.errors import DataError
 
 Counts = npt.NDArray[np.uint8]
@@ -21,6 +22,8 @@ Counts = npt.NDArray[np.uint8]
 CHUNK = 1 << 16  # counts held at a time: chunks that stay in the cache are several times faster
 
 _BLOCK = 1 << 16  # random bytes held at a time
+
+_WORDS_OF_64 = (np.random.SFC64, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox)
 
 
 def multinomial_counts(n: int, n_rows: int, rng: np.random.Generator) -> Counts:
@@ -62,7 +65,7 @@ def _poisson(rate: float, shape: tuple[int, int], rng: np.random.Generator) -> C
     flat = counts.reshape(-1)
     for first in range(0, len(flat), _BLOCK):
         part = flat[first : first + _BLOCK]
-        data = rng.bit_generator.random_raw(-(-len(part) // 8)).view(np.uint8)[: len(part)]
+        data = _random_bytes(len(part), rng)
         for bound in bounds:
             part += (data >= bound).view(np.uint8)
         if settled < 256:
@@ -70,6 +73,13 @@ def _poisson(rate: float, shape: tuple[int, int], rng: np.random.Generator) -> C
             draws = rng.random(len(unsettled)) * left[-1]
             part[unsettled] = np.searchsorted(left, draws, side="right")
     return counts
+
+
+def _random_bytes(n: int, rng: np.random.Generator) -> Counts:
+    """The raw words of most generators are 64 random bits; those of MT19937 are 32."""
+    if isinstance(rng.bit_generator, _WORDS_OF_64):
+        return rng.bit_generator.random_raw(-(-n // 8)).view(np.uint8)[:n]
+    return np.frombuffer(rng.bytes(n), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +117,10 @@ class Units:
         """
         if groups is None and strata is None:
             return cls(n, (n,), None)
-        unit = np.arange(n) if groups is None else _codes(groups, n, "groups")
+        unit = np.arange(n) if groups is None else name_codes(groups, n, "groups")[1]
         if strata is None:
             return cls(n, (int(unit.max()) + 1,), unit)
-        stratum = _codes(strata, n, "strata")
+        stratum = name_codes(strata, n, "strata")[1]
         pairs, rows, member = np.unique(
             np.stack([stratum, unit]), axis=1, return_index=True, return_inverse=True
         )
@@ -142,8 +152,11 @@ class Units:
             rng: Deals the units into blocks.
 
         Yields:
-            Zeros and ones of shape (b, N), in small chunks.
+            Zeros and ones of shape (b, N), in small chunks; nothing when there is one unit, without
+            which no sample is left.
         """
+        if self.count < 2:
+            return
         blocks = min(most, self.count)
         block = rng.permutation(self.count) % blocks
         rows = max(1, CHUNK // self.n)
@@ -182,11 +195,44 @@ def bootstrap_weights(
         yield units.draw(min(rows, n_replicates - start), rng).astype(np.int64)
 
 
-def _codes(names: ArrayLike, n: int, what: str) -> Ints:
-    array = np.asarray(names)
+def require_weights(weights: Ints, n: int) -> None:
+    """Refuse weights that are not counts of these samples.
+
+    Args:
+        weights: What a statistic was called with.
+        n: N, its number of samples.
+
+    Raises:
+        DataError: If they are not integers of shape (B, N).
+    """
+    if weights.ndim != 2 or weights.shape[1] != n or weights.dtype.kind not in "iu":
+        raise DataError(
+            f"weights must be integers of shape (B, {n}), one count per sample, got "
+            f"{weights.dtype} of {weights.shape}."
+        )
+
+
+def name_codes(names: ArrayLike, n: int, what: str) -> tuple[npt.NDArray[Any], Ints]:
+    """Number the names of groups, strata or classes.
+
+    Args:
+        names: Shape (N,), any dtype that sorts.
+        n: N.
+        what: What the caller calls them; used in messages.
+
+    Returns:
+        The distinct names, sorted, of shape (M,), and for each sample the number of its name.
+
+    Raises:
+        DataError: If the shape is wrong, a name is NaN, or names do not sort.
+    """
+    array = regular_array(names, what)
     if array.shape != (n,):
         raise DataError(f"{what} must have shape ({n},), got {array.shape}.")
+    if array.dtype.kind in "fc" and np.isnan(array).any():
+        raise DataError(f"{what} is NaN in row {int(np.argmax(np.isnan(array)))}.")
     try:
-        return np.unique(array, return_inverse=True)[1]
+        values, codes = np.unique(array, return_inverse=True)
     except TypeError as error:
         raise DataError(f"{what} must be of one sortable kind: {error}.") from None
+    return values, codes

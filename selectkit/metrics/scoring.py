@@ -141,7 +141,9 @@ def log_losses(p: Float64s, y: Ints) -> Float64s:
 
 def brier_losses(p: Float64s, y: Ints) -> Float64s:
     """Return the Brier loss per sample; p (N, K) and y (N,) are checked."""
-    return np.asarray(np.einsum("nk,nk->n", p, p) - 2 * p[np.arange(len(p)), y] + 1)
+    of_label = p[np.arange(len(p)), y]
+    others = np.einsum("nk,nk->n", p, p) - of_label**2
+    return np.asarray(np.maximum(others, 0) + (1 - of_label) ** 2)
 
 
 def _class_parts(f: Float64s, o: Float64s, group: Ints) -> Float64s:

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools
+from selectkit.errors import DataError
 from selectkit.metrics.top_label import top_label
 
 Float64s = npt.NDArray[np.float64]
 Spectrum = npt.NDArray[np.complex128]
 
 _CELLS = 8192
+_NOISE = 1e-15  # of transforms, where a weight is nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class SmoothReliability:
     Attributes:
         ece: The smooth calibration error, which is also the bandwidth of the curve.
         confidence: Where the curve is evaluated: evenly from the lowest to the highest confidence.
-        accuracy: Fraction right around that confidence.
+        accuracy: Fraction right around that confidence; NaN in gaps, where no sample is near.
         density: Density of samples there; it integrates to one over [0, 1].
         deviation: Standard deviation of `accuracy` by chance, as of independent samples.
     """
@@ -75,8 +77,10 @@ def smooth_reliability(
         Error and curve.
 
     Raises:
-        DataError: If an array is malformed.
+        DataError: If an array is malformed or n_points < 1.
     """
+    if n_points < 1:
+        raise DataError(f"n_points must be at least 1, got {n_points}.")
     confidence, right = top_label(probabilities, labels)
     cells = _Cells.of(confidence)
     ece = _fixed_point(cells, confidence, right)
@@ -86,13 +90,14 @@ def smooth_reliability(
     cell = np.clip((mesh * _CELLS).astype(np.int64), 0, _CELLS - 1)
     weight = _smoothed(cells.spectrum(np.ones(len(right))), sigma)[cell]
     hits = _smoothed(cells.spectrum(right.astype(np.float64)), sigma)[cell]
-    accuracy = np.clip(hits / np.maximum(weight, 1e-300), 0, 1)
+    weight[weight < _NOISE] = np.nan
+    accuracy = np.clip(hits / weight, 0, 1)
     density = weight * _CELLS
     # The squared kernel is one of width sigma / sqrt(2), times 1 / (2 sigma sqrt(pi)).
     squared = _smoothed(cells.spectrum(np.ones(len(right))), sigma / np.sqrt(2))[cell] * _CELLS
     variance = accuracy * (1 - accuracy) * squared / (2 * sigma * np.sqrt(np.pi) * len(right))
-    deviation = np.sqrt(np.maximum(variance, 0)) / np.maximum(density, 1e-300)
-    return SmoothReliability(ece, mesh, accuracy, density, deviation)
+    deviation = np.sqrt(np.maximum(variance, 0)) / density
+    return SmoothReliability(ece, mesh, accuracy, np.nan_to_num(density), deviation)
 
 
 @dataclass(frozen=True, slots=True)

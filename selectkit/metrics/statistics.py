@@ -21,6 +21,7 @@ from selectkit.metrics.bootstrap import (
 from selectkit.metrics.curves import check_coverage, check_risk
 from selectkit.metrics.labels import LABEL_METRICS, Outcomes
 from selectkit.metrics.ranked import Ranked, checked, require_errors, unranked_steps
+from selectkit.metrics.resample import name_codes
 
 Float64s = npt.NDArray[np.float64]
 
@@ -113,11 +114,12 @@ def bootstrap(
         True
     """
     s, ell = checked(confidence, loss)
-    units = {"groups": groups, "strata": strata}
-    if all(u is None or np.shape(u) == s.shape for u in units.values()):
-        order = np.argsort(-s)  # rows in the order of ranks need no gathering later
-        s, ell = s[order], ell[order]
-        units = {k: None if u is None else np.asarray(u)[order] for k, u in units.items()}
+    order = np.argsort(-s)  # rows in the order of ranks need no gathering later
+    s, ell = s[order], ell[order]
+    units = {
+        what: None if names is None else name_codes(names, len(s), what)[1][order]
+        for what, names in (("groups", groups), ("strata", strata))
+    }
     return bootstrap_statistics(
         curve_statistics(metrics, s, ell),
         n=len(s),

@@ -136,7 +136,7 @@ def failure_auroc(steps: Steps) -> Float64s:
 
 def reach_coverage(steps: Steps, coverage: float) -> Ints:
     """Index of the first step with at least that coverage, or the last usable one; shape (...)."""
-    needed = np.ceil(coverage * steps.total - 1e-9)
+    needed = np.maximum(np.ceil(coverage * steps.total - 1e-9), 1)
     usable = steps.accepted[..., : steps.n_usable]
     if usable.ndim == 1:
         index = np.asarray(np.searchsorted(usable, needed))
@@ -156,11 +156,13 @@ def keep_risk(steps: Steps, alpha: float) -> Ints:
 
 
 def risk_at(steps: Steps, coverage: float) -> Float64s:
-    """Selective risk at the first step with at least that coverage, shape (...)."""
+    """Selective risk at the first step with at least that coverage, NaN where there is none."""
     index = reach_coverage(steps, coverage)
     if steps.n_usable == 0:
         return np.full(index.shape, np.nan)
-    return np.asarray(steps.at(steps.lost, index) / np.maximum(steps.at(steps.accepted, index), 1))
+    accepted, lost = steps.at(steps.accepted, index), steps.at(steps.lost, index)
+    risk = np.full(index.shape, np.nan)
+    return np.asarray(np.divide(lost, accepted, out=risk, where=accepted > 0))
 
 
 def coverage_at(steps: Steps, risk: float) -> Float64s:

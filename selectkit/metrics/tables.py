@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from selectkit.arrays import ArrayLike
-from selectkit.errors import DataError
 from selectkit.metrics.bootstrap import Interval
 from selectkit.metrics.ranked import checked
+from selectkit.metrics.resample import name_codes
 from selectkit.metrics.statistics import bootstrap
 
 
@@ -59,14 +59,12 @@ def group_table(
         DataError: If an array is malformed, or a name or a setting makes no sense.
     """
     s, ell = checked(confidence, loss)
-    names = np.asarray(by)
-    for what, array in (("by", names), ("clusters", clusters)):
-        if array is not None and np.shape(array) != s.shape:
-            raise DataError(f"{what} must have shape {s.shape}, got {np.shape(array)}.")
+    names, group = name_codes(by, len(s), "by")
+    cluster = None if clusters is None else name_codes(clusters, len(s), "clusters")[1]
     rows = []
-    for name in np.unique(names):
-        member = np.flatnonzero(names == name)
-        units = None if clusters is None else np.asarray(clusters)[member]
+    for code, name in enumerate(names):
+        member = np.flatnonzero(group == code)
+        units = None if cluster is None else cluster[member]
         found = bootstrap(
             metrics,
             s[member],

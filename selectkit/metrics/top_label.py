@@ -3,7 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools, class_labels, require_distributions
+from selectkit.arrays import (
+    ArrayLike,
+    Bools,
+    class_labels,
+    regular_array,
+    require_distributions,
+)
 from selectkit.errors import DataError
 
 Float64s = npt.NDArray[np.float64]
@@ -25,7 +31,7 @@ def top_label(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Float64s, Bo
     Raises:
         DataError: If a shape, a dtype, a value or a row sum is wrong.
     """
-    p = np.asarray(probabilities)
+    p = regular_array(probabilities, "probabilities")
     if p.dtype.kind not in "fiub":
         raise DataError(f"probabilities must be real numbers, got dtype {p.dtype}.")
     if p.ndim != 2 or len(p) == 0 or p.shape[1] < 2:
@@ -38,7 +44,8 @@ def top_label(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Float64s, Bo
     rows = max(16, _BLOCK // p.shape[1])
     for first in range(0, len(p), rows):
         block = slice(first, first + rows)
-        q = p[block].astype(np.float64, copy=False)
+        with np.errstate(over="ignore"):
+            q = p[block].astype(np.float64, copy=False)
         columns = q.T if q.shape[1] >= _WIDE else np.ascontiguousarray(q.T)
         confidence[block] = top = columns.max(axis=0)
         require_distributions(columns.T, top.max(), first)
