@@ -9,7 +9,8 @@ Risks. Candidates accept the rows strictly above one of the scores: given this s
 independent draws from what the candidate accepts. They are tested from strict to lax, first the
 strictest whose coverage is certified, each by the largest of its p-values, until one fails. Where
 coverage asks for so little that an early error would end the walk, it has several starts, set by
-counts (Wiens, 2003).
+counts (Wiens, 2003). That argument is exact for scores without ties; with ties, and where a risk
+is about some of the rows only, the promise has been simulated, not proven.
 """
 
 from collections.abc import Sequence
