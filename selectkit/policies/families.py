@@ -45,14 +45,15 @@ class Rows:
     def expected(cls, score: Float64s, outputs: Outputs, y: Ints, positive: int | None) -> "Rows":
         """Rows judged by their labels to a quarter, by their probabilities to three quarters.
 
-        Labels alone say nothing about rates far below one in N, probabilities alone may be wrong.
+        Labels alone say nothing about rates far below one in N; probabilities alone may be wrong,
+        and are first made to fit the labels (`_fitted`).
         """
         rows, p = cls.counted(score, outputs, y, positive), outputs.probabilities
-        wrong = (rows.wrong + 3 * (1 - p.max(axis=1))) / 4
+        wrong = (rows.wrong + 3 * _fitted(1 - p.max(axis=1), rows.wrong)) / 4
         is_positive = rows.positive
         if positive is not None:
-            is_positive = (is_positive + 3 * p[:, positive]) / 4
-        return cls(score, np.clip(wrong, 0, 1), np.clip(is_positive, 0, 1), rows.says_positive)
+            is_positive = (is_positive + 3 * _fitted(p[:, positive], is_positive)) / 4
+        return cls(score, wrong, is_positive, rows.says_positive)
 
     def __len__(self) -> int:
         """N."""
@@ -242,3 +243,24 @@ def _above(
     place = np.searchsorted(score[order], thresholds, side="left")
     sums = (np.concatenate(([0.0], np.cumsum(w[order]))) for w in weights)
     return [total[-1] - total[place] for total in sums]
+
+
+def _fitted(q: Float64s, y: Float64s) -> Float64s:
+    """Probabilities moved to sigmoid(a logit(q) + b), a and b fitted to the labels by Newton.
+
+    Source: Platt (1999), "Probabilistic outputs for support vector machines", whose targets, a
+    little inside (0, 1), keep the fit finite.
+    """
+    q = np.clip(q, 1e-9, 1 - 1e-9)
+    x = np.stack([np.log(q / (1 - q)), np.ones(len(q))], axis=1)
+    hits = y.sum()
+    target = np.where(y > 0.5, (hits + 1) / (hits + 2), 1 / (len(y) - hits + 2))
+    theta = np.array([1.0, 0.0])
+    for _ in range(20):
+        p = 1 / (1 + np.exp(-np.clip(x @ theta, -40, 40)))
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, x.T @ (target - p))
+        theta += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
+        if np.abs(step).max() < 1e-6:
+            break
+    return np.asarray(1 / (1 + np.exp(-np.clip(x @ theta, -40, 40))))
