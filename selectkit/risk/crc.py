@@ -75,13 +75,13 @@ def crc_threshold(
     n, budget = len(s), alpha * (len(s) + 1) - bound + _ROUNDING
     if budget < 0:
         return _too_few(risk, alpha, delta, bound, n)
-    usable = s >= LOWEST
-    values, place = np.unique(s[usable], return_inverse=True)
-    total = np.cumsum(np.bincount(place, weights=ell[usable])[::-1])
-    groups = int(np.searchsorted(total, budget, side="right"))  # distinct values that fit
-    threshold = (
-        nextafter(values[len(values) - groups - 1], np.inf) if groups < len(values) else LOWEST
-    )
+    costly = (ell > 0) & (s >= LOWEST)  # a sum can pass the budget only where a loss comes in
+    falling = np.argsort(-s[costly])
+    total = np.cumsum(ell[costly][falling])
+    fits = int(np.searchsorted(total, budget, side="right"))
+    threshold = LOWEST
+    if fits < len(total):
+        threshold = nextafter(s[costly][falling[fits]], np.inf)
     accepted = s >= threshold
     errors, coverage = int((ell[accepted] > 0).sum()), float(accepted.mean())
     lost = float(ell[accepted].sum())
