@@ -257,6 +257,7 @@ def _write(
         "calibrator",
         {**result.calibrator.to_dict(), "fitted_on": select.fingerprint, **head},
     )
+    (run.path / "cascade.json").unlink(missing_ok=True)
     of_score = save_score(run, result.policy.scored_by, score_fitted_on, calibrator_hash)
     artifact.save(
         run.path / "thresholds.json",

@@ -50,7 +50,7 @@ MEASURED = (
 )  # fmt: skip
 DEPENDENTS = (
     "calibrator.json", "thresholds.json", "score.json", "score.safetensors", "gateparams.json",
-    *MEASURED, "sweep.json", "sweep.csv", "sweep.html",
+    "cascade.json", *MEASURED, "sweep.json", "sweep.csv", "sweep.html",
 )  # fmt: skip
 
 
@@ -272,6 +272,11 @@ class RunDirectory:
         Raises:
             ArtifactError: If it is missing, damaged, or belongs to another head or calibrator.
         """
+        if {"cascade.json", "thresholds.json"} <= {p.name for p in self.path.iterdir()}:
+            raise ArtifactError(
+                f"{self.path} has two active policies, thresholds.json and cascade.json. "
+                "Calibrate again."
+            )
         document = self._dependent("thresholds.json", "thresholds")
         if document["calibrator"] != self.calibrator()[1]:
             raise ArtifactError(

@@ -66,6 +66,17 @@ def test_a_cascade_is_certified_and_written_into_the_first_run(place: Path) -> N
     assert answer.lines()[-1] == f"next: selectkit evaluate {place / 'small'}"
 
 
+def test_a_run_has_one_policy(place: Path) -> None:
+    cascade(place)
+    first = place / "small"
+    kept = (first / "cascade.json").read_bytes()
+    calibrate(first, target="coverage=0.5", store=place / "s.zarr")
+    assert not (first / "cascade.json").exists()
+    (first / "cascade.json").write_bytes(kept)
+    with pytest.raises(ArtifactError, match="two active policies"):
+        RunDirectory.open(first).policy()
+
+
 def test_costs_are_those_of_new_views_and_measured_heads(place: Path) -> None:
     answer = cascade(place, view_seconds={"base": 0.01, "large": 0.1}, human=1.0)
     small, big = answer.policy.stages
