@@ -16,6 +16,7 @@ from selectkit.policies.scores import Gate
 from selectkit.policies.softmax import SoftmaxPolicy
 from selectkit.policies.target import Target
 from selectkit.risk import Certificate, Infeasible
+from selectkit.stats import dkw_lower
 from selectkit.stats.binomial import check_level
 
 
@@ -35,6 +36,7 @@ class GatePolicy:
 
     kind: ClassVar[str] = "gate"
     artifact: ClassVar[str] = "gateparams"
+    own: ClassVar[None] = None
     gate: Gate
     threshold: float
     targets: tuple[Constraint, ...]
@@ -118,6 +120,32 @@ class GatePolicy:
     def score_name(self) -> str:
         """What `Decision.score` is."""
         return self.gate.kind
+
+    @property
+    def scored_by(self) -> Gate:
+        """What other policies take as their score to rank rows as this one does."""
+        return self.gate
+
+    def covering(self, outputs: Outputs) -> Self:
+        """Return the policy with the coverage of its certificates counted on other rows.
+
+        Args:
+            outputs: Independent rows of the calibration split, N >= 1, whatever their labels.
+
+        Returns:
+            The same promises, with coverage and its lower bound (level delta, uniform in the
+            threshold) over these rows.
+        """
+        coverage = float(self.decide(outputs).accepted.mean())
+        lower = dkw_lower(coverage, len(outputs), self.delta)
+        counted = (replace(c, coverage=coverage, coverage_lower=lower) for c in self.certificates)
+        return replace(self, certificates=tuple(counted))
+
+    def counting_groups(self) -> Self:
+        """Return the policy with certificates that say they count one row of each group."""
+        return replace(
+            self, certificates=tuple(replace(c, grouped=True) for c in self.certificates)
+        )
 
     def decide(self, outputs: Outputs, /) -> Decision:
         """Accept or defer each row.

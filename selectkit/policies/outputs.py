@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from selectkit.arrays import Floats, Ints, finite_matrix, finite_vector
 from selectkit.errors import DataError
 from selectkit.risk import Certificate, Infeasible
+
+if TYPE_CHECKING:  # scores look at Outputs
+    from selectkit.policies.scores import OwnScore
 
 Float64s = npt.NDArray[np.float64]
 
@@ -132,6 +135,16 @@ class ExitPolicy(Protocol):
     @property
     def score_name(self) -> str:
         """What `Decision.score` is."""
+        ...
+
+    @property
+    def scored_by(self) -> "str | OwnScore":
+        """What other policies take as their score to rank rows as this one does."""
+        ...
+
+    @property
+    def own(self) -> "OwnScore | None":
+        """The score whose numbers must be stored beside the policy's file, or None."""
         ...
 
     def decide(self, outputs: Outputs, /) -> Decision:

@@ -15,6 +15,7 @@ from selectkit.policies.sets import SETS, members, second_entering
 from selectkit.policies.softmax import check_score, named, score_function
 from selectkit.policies.target import Target
 from selectkit.risk import Certificate, Infeasible
+from selectkit.stats import dkw_lower
 
 Exits = Literal["accepted", "singletons"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -186,6 +187,35 @@ class ScrcPolicy:
     def score_name(self) -> str:
         """What `Decision.score` is: the score, or with singletons the distance from an exit."""
         return "slack" if self.exits == "singletons" else self.score
+
+    def covering(self, outputs: Outputs) -> Self:
+        """Return the policy with the coverage of its certificates counted on other rows.
+
+        The lower bound (level delta) holds for all lambda1 and lambda2 at once. With singletons
+        that is a bound for all quadrants of two confidences.
+
+        Source: Naaman (2021), "On the tight constant in the multivariate
+        Dvoretzky-Kiefer-Wolfowitz inequality", Statistics and Probability Letters 173.
+
+        Args:
+            outputs: Independent rows of the calibration split, N >= 1, whatever their labels.
+
+        Returns:
+            The same promises, with coverage and its lower bound over these rows: in the
+            certificates about sets and about lambda1 the share that passes lambda1, in the one
+            about exits the share of exits.
+        """
+        s, n = score_function(self.score, self.own)(outputs), len(outputs)
+        passing = float((s > self.lambda1).mean())
+        found = [(passing, dkw_lower(passing, n, self.delta))] * 2
+        if self.exits == "singletons":
+            exits = float(self.decide(outputs).accepted.mean())
+            found.append((exits, dkw_lower(exits, n, self.delta / (2 * (n + 1)))))
+        pairs = zip(self.certificates, found, strict=False)
+        return replace(
+            self,
+            certificates=tuple(replace(c, coverage=a, coverage_lower=b) for c, (a, b) in pairs),
+        )
 
     def counting_groups(self) -> Self:
         """Return the policy with certificates that say they count one row of each group."""

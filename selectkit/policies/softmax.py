@@ -140,21 +140,23 @@ class SoftmaxPolicy:
         return policy.covering(outputs)
 
     def covering(self, outputs: Outputs) -> Self:
-        """Return the policy with the coverage of its certificate counted on other rows.
+        """Return the policy with the coverage of its certificates counted on other rows.
 
         Args:
             outputs: Independent rows of the calibration split, N >= 1, whatever their labels.
 
         Returns:
-            The same promise, with coverage and its lower bound (level delta, uniform in the
+            The same promises, with coverage and its lower bound (level delta, uniform in the
             threshold) over these rows.
         """
         if self.certificate is None:
             return self
         coverage = float(self.decide(outputs).accepted.mean())
         lower = dkw_lower(coverage, len(outputs), self.certificate.delta)
-        certificate = replace(self.certificate, coverage=coverage, coverage_lower=lower)
-        return replace(self, certificate=certificate)
+        first, *more = (
+            replace(c, coverage=coverage, coverage_lower=lower) for c in self.certificates
+        )
+        return replace(self, certificate=first, more=tuple(more))
 
     def counting_groups(self) -> Self:
         """Return the policy with a certificate that says it counts one row of each group."""

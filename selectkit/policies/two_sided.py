@@ -32,6 +32,8 @@ from selectkit.stats.binomial import check_level
 class TwoSidedPolicy:
     """Negative iff p < t0, positive iff p >= t1, deferred otherwise; p is the positive's.
 
+    No one score ranks rows as two thresholds do; `scored_by` names the one that is nearest.
+
     Attributes:
         t0: Lower threshold; 0 calls nothing negative.
         t1: Upper threshold, at least t0; inf calls nothing positive.
@@ -48,6 +50,8 @@ class TwoSidedPolicy:
     artifact: ClassVar[str] = "thresholds"
     form: ClassVar[str] = "two_sided"
     score_name: ClassVar[str] = "two_sided"
+    scored_by: ClassVar[str] = "msp"
+    own: ClassVar[None] = None
     t0: float
     t1: float
     positive: int
