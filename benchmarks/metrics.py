@@ -1,74 +1,67 @@
-"""Are the metrics as fast as plain numpy written for the purpose?
+"""Are the metrics as fast as plain numpy written for the purpose, and how far from other packages?
 
 Run `python -m benchmarks.metrics > benchmarks/results/metrics.jsonl`. The floor of the areas is one
-argsort; the floor of the bootstrap re-evaluates the presorted sample on drawn and sorted ranks, and
-the naive loop sorts every resample. All times are CPU seconds of one process.
+argsort; the floor of the bootstrap re-evaluates one metric of the presorted sample on drawn and
+sorted ranks, and the naive loop sorts every resample. Packages that are not installed are left out;
+`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds, except
+where wall seconds are asked for; peers run on one thread.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
-from time import process_time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from time import perf_counter, process_time
+from tracemalloc import get_traced_memory, start, stop
 
 import numpy as np
-import numpy.typing as npt
 
+from benchmarks import _metrics_peers as peers
+from benchmarks import _metrics_plain as plain
 from benchmarks._figures import figure, middle
-from selectkit.metrics import augrc, aurc, bootstrap, ece, ece_null_level, smooth_ece
+from benchmarks._metrics_peers import Rival
+from benchmarks._metrics_plain import Floats, Labels
+from selectkit import metrics as m
 
-Floats = npt.NDArray[np.float64]
-
-
-def plain_areas(s: Floats, e: Floats) -> tuple[float, float]:
-    """AURC and AUGRC without regard to ties, one argsort."""
-    lost = np.cumsum(e[np.argsort(-s)])
-    k = np.arange(1, len(s) + 1)
-    return float((lost / k).mean()), float(lost.mean() / len(s))
+AREAS = ("aurc", "augrc")
+TOGETHER = (*AREAS, "risk_at_coverage@0.8")
 
 
-def naive_bootstrap(s: Floats, e: Floats, replicates: int, rng: np.random.Generator) -> Floats:
-    draws = (rng.integers(0, len(s), len(s)) for _ in range(replicates))
-    areas = [plain_areas(s[i], e[i]) for i in draws]
-    return np.asarray(np.quantile(areas, [0.025, 0.975], axis=0))
-
-
-def presorted_bootstrap(s: Floats, e: Floats, replicates: int, rng: np.random.Generator) -> Floats:
-    ordered, n = e[np.argsort(-s)], len(s)
-    k = np.arange(1, n + 1)
-    areas = []
-    for _ in range(replicates):
-        lost = np.cumsum(ordered[np.sort(rng.integers(0, n, n))])
-        areas.append(((lost / k).mean(), lost.mean() / n))
-    return np.asarray(np.quantile(areas, [0.025, 0.975], axis=0))
-
-
-def plain_ece(p: Floats, y: npt.NDArray[np.int64]) -> float:
-    guess = p.argmax(axis=1)
-    confidence = p[np.arange(len(p)), guess]
-    index = np.minimum((confidence * 15).astype(np.int64), 14)
-    return float(abs(np.bincount(index, confidence - (guess == y), 15)).sum() / len(p))
-
-
-def in_turn(
-    actions: Mapping[str, Callable[[], object]], repetitions: int
+def times(
+    rivals: Sequence[Rival], repetitions: int, clock: Callable[[], float] = process_time
 ) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in actions}
+    """Measure in turn, so that all see the same machine; the first round is not counted."""
+    found: dict[str, list[float]] = {rival.name: [] for rival in rivals}
     for _ in range(repetitions + 1):
-        for name, action in actions.items():
-            start = process_time()
-            action()
-            times[name].append(process_time() - start)
-    return {name: found[1:] for name, found in times.items()}
+        for rival in rivals:
+            begun = clock()
+            rival.action()
+            found[rival.name].append((clock() - begun) / rival.share)
+    return {name: each[1:] for name, each in found.items()}
 
 
-def report(question: str, actions: Mapping[str, Callable[[], object]], repetitions: int) -> None:
-    times = in_turn(actions, repetitions)
-    ours = times["selectkit"]
-    for name, found in times.items():
-        number, spread = middle(found)
-        figure(f"{question}: {name}", number, "s", spread=spread)
-        if name != "selectkit":
-            number, spread = middle([a / b for a, b in zip(ours, found, strict=True)])
-            figure(f"{question}: selectkit / {name}", number, "x", spread=spread)
+def report(
+    question: str,
+    ours: Rival,
+    floors: Sequence[Rival],
+    others: Sequence[Rival],
+    repetitions: int,
+) -> None:
+    """Print times, ours over the floors' and the peers' over ours, and what answers differ by."""
+    found = times([ours, *floors, *others], repetitions)
+    for rival in (ours, *floors, *others):
+        number, spread = middle(found[rival.name])
+        figure(f"{question}: {rival.name}", number, "s", spread=spread, packages=rival.packages)
+    for over, under in [(ours, floor) for floor in floors] + [(other, ours) for other in others]:
+        pairs = zip(found[over.name], found[under.name], strict=True)
+        number, spread = middle([a / b for a, b in pairs])
+        versions = tuple(dict.fromkeys((*over.packages, *under.packages)))
+        name = f"{question}: {over.name} / {under.name}"
+        figure(name, number, "x", spread=spread, packages=versions)
+    own = ours.answers()
+    for other in others:
+        for name, value in other.answers().items():
+            gap = abs(value - own[name])
+            figure(f"{question}: |{name} - {other.name}'s|", gap, "1", packages=other.packages)
 
 
 def sample(n: int) -> tuple[Floats, Floats]:
@@ -77,47 +70,118 @@ def sample(n: int) -> tuple[Floats, Floats]:
     return s, (rng.random(n) < 0.05 + 0.4 * (1 - s) ** 2).astype(float)
 
 
-def main(n: int, repetitions: int) -> None:
+def distributions(n: int, k: int) -> tuple[Floats, Labels]:
+    rng = np.random.default_rng(0)
+    return rng.dirichlet(np.full(k, 0.3), n), rng.integers(0, k, n)
+
+
+def areas(n: int, repetitions: int) -> None:
     s, e = sample(n)
+
+    def answers() -> dict[str, float]:
+        return {k.upper(): v for k, v in m.selective_metrics(AREAS, s, e).items()}
+
     report(
         f"AURC and AUGRC, n = {n:,}",
-        {
-            "selectkit": lambda: (aurc(s, e), augrc(s, e)),
-            "one argsort": lambda: np.argsort(-s),
-            "plain numpy": lambda: plain_areas(s, e),
-        },
+        Rival("selectkit", answers, answers=answers),
+        [
+            Rival("one argsort", lambda: np.argsort(-s)),
+            Rival("plain numpy", lambda: plain.plain_areas(s, e)),
+        ],
+        peers.areas(s, e),
         repetitions,
     )
-    for size, replicates in ((n // 100, 1000), (n // 10, 100)):
-        report_bootstrap(size, replicates, repetitions)
-    rng = np.random.default_rng(0)
-    p, y = rng.dirichlet(np.full(10, 0.3), n), rng.integers(0, 10, n)
-    report(
-        f"ECE-15, n = {n:,}, K = 10",
-        {"selectkit": lambda: ece(p, y), "plain numpy": lambda: plain_ece(p, y)},
-        repetitions,
-    )
-    report(f"smooth ECE, n = {n:,}, K = 10", {"selectkit": lambda: smooth_ece(p, y)}, repetitions)
-    top = p.max(axis=1)
-    report(
-        f"null level of ECE-15, n = {n:,}", {"selectkit": lambda: ece_null_level(top)}, repetitions
-    )
+    two = Rival("selectkit, a call for each", lambda: (m.aurc(s, e), m.augrc(s, e)))
+    floor = Rival("argsort beside it", lambda: np.argsort(-s))
+    report(f"AURC and AUGRC, n = {n:,}", two, [floor], [], repetitions)
 
 
-def report_bootstrap(n: int, replicates: int, repetitions: int) -> None:
+def bootstraps(n: int, replicates: int, repetitions: int, rivals: bool) -> None:
     s, e = sample(n)
     rng = np.random.default_rng(0)
+    question = f"bootstrap, {replicates:,} replicates, n = {n:,}"
+    ours = Rival(
+        "AURC, AUGRC and risk at coverage, selectkit",
+        lambda: m.bootstrap(TOGETHER, s, e, n_replicates=replicates, rng=rng),
+    )
+    few = max(1, replicates // 10)
+    presorted = Rival(
+        "AURC alone, presorted numpy", lambda: plain.presorted_aurc(s, e, replicates, rng)
+    )
+    naive = Rival(
+        "AURC and AUGRC, naive numpy", lambda: plain.naive_bootstrap(s, e, few, rng), share=0.1
+    )
+    slow = [naive, *(peers.bootstraps(s, e, replicates) if rivals else [])]
+    report(question, ours, [presorted], slow, repetitions)
+    wall = times([ours, presorted], repetitions, perf_counter)
+    for rival in (ours, presorted):
+        number, spread = middle(wall[rival.name])
+        figure(f"{question}, wall: {rival.name}", number, "s", spread=spread)
+
+
+def calibration(n: int, repetitions: int) -> None:
+    p, y = distributions(n, 10)
     report(
-        f"bootstrap of AURC and AUGRC, {replicates} replicates, n = {n:,}",
-        {
-            "selectkit": lambda: bootstrap(
-                ["aurc", "augrc"], s, e, n_replicates=replicates, rng=rng
-            ),
-            "presorted numpy": lambda: presorted_bootstrap(s, e, replicates, rng),
-            "naive numpy": lambda: naive_bootstrap(s, e, replicates, rng),
-        },
+        f"ECE-15, n = {n:,}, K = 10",
+        Rival("selectkit", lambda: m.ece(p, y), answers=lambda: {"ECE": m.ece(p, y)}),
+        [Rival("plain numpy", lambda: plain.plain_ece(p, y))],
+        peers.binned(p, y),
         repetitions,
     )
+    report(
+        f"smooth ECE, n = {n:,}, K = 10",
+        Rival(
+            "selectkit",
+            lambda: m.smooth_ece(p, y),
+            answers=lambda: {"smooth ECE": m.smooth_ece(p, y)},
+        ),
+        [],
+        peers.smooth(p, y),
+        repetitions,
+    )
+    top = p.max(axis=1)
+    null = Rival("selectkit", lambda: m.ece_null_level(top))
+    report(f"null level of ECE-15, n = {n:,}", null, [], [], repetitions)
+
+
+def memory(n: int, k: int) -> None:
+    """Print what each metric needs beside its inputs, at its peak."""
+    p, y = distributions(n, k)
+    s, wrong, guess = p.max(axis=1), p.argmax(axis=1) != y, p.argmax(axis=1)
+    once = np.ones((1, n), dtype=np.uint8)
+    actions: Mapping[str, Callable[[], object]] = {
+        "AURC and AUGRC": partial(m.selective_metrics, AREAS, s, wrong),
+        "working points": partial(m.working_points, s, wrong, coverages=[0.8], risks=[0.1]),
+        "DeLong's intervals": partial(m.delong, ["augrc", "auroc_failure"], s, wrong),
+        "AURC and AUGRC as statistics": lambda: m.curve_statistics(AREAS, s, wrong)(once),
+        "balanced AUGRC": partial(m.augrc_balanced, s, wrong, y),
+        "rates of labels": lambda: m.label_statistics(["mcc", "error"], y, guess)(once),
+        "NLL": partial(m.nll, p, y),
+        "Brier score": partial(m.brier, p, y),
+        "parts of the Brier score": partial(m.brier_parts, p, y, n_bins=15),
+        "ECE": partial(m.ece, p, y),
+        "ECE of equal mass": partial(m.ece, p, y, scheme="mass"),
+        "class-wise ECE": partial(m.classwise_ece, p, y),
+        "smooth ECE": partial(m.smooth_ece, p, y),
+        "NLL, Brier score and ECE as statistics": lambda: m.probability_statistics(
+            ["nll", "brier", "ece"], p, y
+        )(once),
+    }
+    for name, action in actions.items():
+        start()
+        action()
+        peak = get_traced_memory()[1]
+        stop()
+        figure(f"memory beside the inputs, n = {n:,}, K = {k}: {name}", peak / 1e6, "MB")
+
+
+def main(n: int, repetitions: int) -> None:
+    areas(n, repetitions)
+    bootstraps(n // 100, 1000, repetitions, rivals=False)
+    bootstraps(n // 10, 1000, max(1, repetitions // 2), rivals=True)
+    calibration(n, repetitions)
+    for k in (2, 10):
+        memory(n, k)
 
 
 if __name__ == "__main__":
