@@ -331,9 +331,33 @@ class CalibrateConfig:
     """Settings of `selectkit calibrate`."""
 
     target: Annotated[
-        str | None, Help("What to promise: error, fnr, miss_rate or fpr =RATE, or coverage=SHARE.")
+        str | None,
+        Help(
+            "What to promise: error, fnr, miss_rate, fpr, false_alarm or deferral =RATE, several "
+            "with commas between; or coverage=SHARE, which promises nothing."
+        ),
     ] = None
-    delta: Annotated[Rate, Help("The promise may fail with at most this probability.")] = 0.1
+    policy: Annotated[
+        Literal["softmax", "two_sided", "per_class", "gate", "scrc", "cascade", "auto"],
+        Help(
+            "softmax: one threshold on a confidence; two_sided: negative, deferred, positive; "
+            "per_class: one threshold for each predicted class; gate: the "
+            "trained gate; scrc: prediction sets; cascade: several runs; auto: the one that "
+            "promises most on val_select."
+        ),
+    ] = "softmax"
+    cost: Annotated[
+        str | None,
+        Help(
+            "Take the cheapest certified policy: miss=50,false_alarm=3,defer=1, or for any number "
+            "of classes error=20,defer=1."
+        ),
+    ] = None
+    per_group: Annotated[
+        str | None,
+        Help("Keep every target for each value of this column of the manifest on its own."),
+    ] = None
+    delta: Annotated[Rate, Help("The promises may fail with at most this probability.")] = 0.1
     calibrator: Annotated[
         Literal[
             "temperature", "vector", "matrix", "dirichlet", "platt", "beta", "isotonic",
@@ -355,6 +379,48 @@ class CalibrateConfig:
             "max_logit, gate, mahalanobis, knn, vim, react or residual."
         ),
     ] = "msp"  # fmt: skip
+    xi: Annotated[
+        Rate, Help("Share of images that the score is to let pass to the sets.", "Prediction sets")
+    ] = 0.8
+    variant: Annotated[
+        Literal["t", "split_pac", "joint"],
+        Help(
+            "t: the promise holds on average; split_pac, joint: with confidence 1 - delta.",
+            "Prediction sets",
+        ),
+    ] = "t"
+    sets: Annotated[
+        Literal["threshold", "cumulative", "ordinal"],
+        Help("How sets grow: by probability, by cumulated probability, or in order of the classes.",
+             "Prediction sets"),
+    ] = "threshold"  # fmt: skip
+    exits: Annotated[
+        Literal["accepted", "singletons"],
+        Help(
+            "accepted: answer with a set; singletons: decide only where it is a single class, and "
+            "promise the error of these decisions.",
+            "Prediction sets",
+        ),
+    ] = "accepted"
+    stages: Annotated[
+        str | None, Help("Runs that see what the first one leaves, in order: RUN,RUN.", "Cascades")
+    ] = None
+    stage_costs: Annotated[
+        str | None,
+        Help("Cost of an image in each stage, the first run's first: 0.002,0.03.", "Cascades"),
+    ] = None
+    view_seconds: Annotated[
+        str | None,
+        Help("Instead: seconds to extract an image, VIEW=SECONDS,VIEW=SECONDS; heads are measured.",
+             "Cascades"),
+    ] = None  # fmt: skip
+    cost_unit: Annotated[str, Help("Unit of these costs.", "Cascades")] = "s"
+    human_cost: Annotated[
+        float | None, Help("Cost of an image that no stage decides.", "Cascades")
+    ] = None
+    last_decides: Annotated[
+        bool, Help("The last stage decides every image that reaches it.", "Cascades")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -423,6 +489,41 @@ class PlanConfig:
 
 
 @dataclass(frozen=True)
+class BenchConfig:
+    """Settings of `selectkit bench policies`."""
+
+    target: Annotated[
+        tuple[str, ...],
+        Help(
+            "What to promise, such as error=0.05 or together fnr=0.02,fpr=0.05,deferral=0.3; "
+            "repeat it for several questions."
+        ),
+    ] = ()
+    cost: Annotated[
+        str | None,
+        Help("Choose by cost: miss=50,false_alarm=3,defer=1 or error=20,defer=1."),
+    ] = None
+    delta: Annotated[Rate, Help("A promise may fail with at most this probability.")] = 0.1
+    score: Annotated[
+        Literal[
+            "msp", "margin", "neg_entropy", "energy", "max_logit", "gate", "mahalanobis", "knn",
+            "vim", "react", "residual",
+        ],
+        Help("Confidence that rows are accepted by, as of calibrate."),
+    ] = "msp"  # fmt: skip
+    positive: Annotated[
+        Annotated[int, Ge(0)] | None,
+        Help("For a file: code of the positive class; of two classes 1 by default."),
+    ] = None
+    share: Annotated[Rate, Help("Share of the rows that a re-split calibrates on.")] = 0.5
+    splits: Annotated[Annotated[int, Ge(20)], Help("Random re-splits.")] = 200
+    seed: Annotated[Annotated[int, Ge(0)], Help("Seed of the re-splits.")] = 0
+    workers: Annotated[
+        Positive | None, Help("Threads at work; by default one per core this process may use.")
+    ] = None
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """The whole configuration file; `store` and one table per command."""
 
@@ -434,3 +535,4 @@ class RunConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)

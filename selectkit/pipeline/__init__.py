@@ -1,6 +1,7 @@
 """The verbs: each reads what the one before it wrote, and only its own split."""
 
-from selectkit.pipeline.calibrate import Calibration, calibrate
+from selectkit.pipeline.calibrate import calibrate
+from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.compare import Comparison, compare
 from selectkit.pipeline.evaluate import Evaluation, evaluate
 from selectkit.pipeline.extract import ExtractSummary, extract

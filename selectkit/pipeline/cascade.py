@@ -1,7 +1,6 @@
 """Cascades of runs: cheap ones first, dear ones for what they leave, certified as a whole."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ from selectkit.cache import Features
 from selectkit.calibrate import Calibrator
 from selectkit.errors import ConfigError
 from selectkit.location import local_path
-from selectkit.pipeline.calibrate import one_per_group
+from selectkit.pipeline.active import replace_policy
+from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.calibrators import fitted_calibrator
+from selectkit.pipeline.evidence import one_per_group
 from selectkit.pipeline.run import MEASURED, RunDirectory
 from selectkit.pipeline.scores import calibrated_gate
 from selectkit.pipeline.stages import (
@@ -25,58 +26,6 @@ from selectkit.pipeline.stages import (
 )
 from selectkit.policies import CascadePolicy, Outputs, StageCosts, Targets
 from selectkit.policies.scores import Gate
-
-_REPLACED = (
-    "thresholds.json", "gateparams.json", "scrcparams.json", "score.json", "score.safetensors",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class CascadeCalibration:
-    """The answer of `calibrate_cascade`.
-
-    Attributes:
-        run: The first run, which holds the cascade.
-        targets: What was asked.
-        delta: Probability with which any of the promises may fail.
-        policy: It defers everything when the targets are infeasible.
-        kept: True when they are infeasible and the run keeps the feasible policy it had.
-        warnings: What the user should look at.
-    """
-
-    run: Path
-    targets: Targets
-    delta: float
-    policy: CascadePolicy
-    kept: bool
-    warnings: tuple[str, ...]
-
-    @property
-    def feasible(self) -> bool:
-        """Whether there are thresholds for the targets."""
-        return self.policy.infeasible is None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "run": str(self.run),
-            "feasible": self.feasible,
-            "target": str(self.targets),
-            "delta": self.delta,
-            "policy": self.policy.to_dict(),
-            "warnings": list(self.warnings),
-        }
-
-    def lines(self) -> list[str]:
-        """Return the answer as lines for people."""
-        if not self.feasible:
-            then = "keeps the policy it had" if self.kept else "defers everything"
-            return [*self.policy.sentences(), f"{self.run} {then}"]
-        return [
-            *self.policy.sentences(),
-            self.policy.rule(),
-            f"next: selectkit evaluate {self.run}",
-        ]
 
 
 def calibrate_cascade(
@@ -92,7 +41,7 @@ def calibrate_cascade(
     human: float | None = None,
     last_decides: bool = False,
     store: str | Path | None = None,
-) -> CascadeCalibration:
+) -> Calibration:
     """Find thresholds for a cascade of runs, and write `cascade.json` into the first.
 
     val_select says which thresholds are worth a test, val_calib tests them; both only with images
@@ -154,7 +103,10 @@ def calibrate_cascade(
     )
     kept = policy.infeasible is not None and first.has_feasible_policy()
     warnings = (*fit.warnings, *notes, *_warnings(stages, calib, len(alone), costs, view_seconds))
-    answer = CascadeCalibration(first.path, targets, delta, policy, kept, warnings)
+    decided = policy.decide([said.take(alone) for said in outputs]).accepted
+    answer = Calibration(
+        first.path, targets, delta, fit, policy, kept, warnings, coverage=float(decided.mean())
+    )
     if not kept:
         _write(stages, policy, fit.calibrator, [h for _, h in later], heads, own_select, calib)
     first.log("calibrate", split=calib.fingerprint, **answer.to_dict())
@@ -218,8 +170,7 @@ def _write(
         "calibrator",
         {**calibrator.to_dict(), "fitted_on": select.fingerprint, **head},
     )
-    document = policy.to_dict()
-    document["stages"] = [
+    entries = [
         {
             **entry,
             "run": reference(stage, run.path),
@@ -228,16 +179,13 @@ def _write(
             "seconds_measured": seconds,
         }
         for entry, stage, hash_, seconds in zip(
-            document["stages"], stages, (fitted, *later), heads, strict=True
+            policy.to_dict()["stages"], stages, (fitted, *later), heads, strict=True
         )
     ]
-    for name in (*_REPLACED, *MEASURED):
+    about = {"stages": entries, "calibrator": fitted, "split": calib.fingerprint, **head}
+    replace_policy(run.path, policy, about)
+    for name in MEASURED:
         (run.path / name).unlink(missing_ok=True)
-    artifact.save(
-        run.path / "cascade.json",
-        "cascade",
-        {**document, "calibrator": fitted, "split": calib.fingerprint, **head},
-    )
 
 
 def _warnings(

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import CalibrateConfig
 from selectkit.errors import ConfigError, DataError, LeakageError
-from selectkit.pipeline.calibrate import one_per_group
 from selectkit.pipeline.calibrators import fitted_calibrator
+from selectkit.pipeline.evidence import one_per_group
 from selectkit.pipeline.run import RunDirectory
-from selectkit.policies import POSITIVE_RISKS, SCORES, Target
+from selectkit.policies import POSITIVE_RISKS, SCORES, CascadePolicy, Target
 from selectkit.policies.counted import WHOLE, counted
 from selectkit.risk import labels_needed
 from selectkit.risk.plan_forecast import Forecast, Sources, forecast
@@ -84,8 +84,8 @@ def read_sources(run: RunDirectory, store: FeatureStore, target: Target) -> tupl
             f"fit again with --positive, one of {', '.join(run.head.classes)}."
         )
     select, raw = run.outputs(store, "val_select")
-    if (run.path / "calibrator.json").is_file():
-        policy, document = run.policy()
+    policy, document = run.policy() if (run.path / "calibrator.json").is_file() else (None, {})
+    if policy is not None and not isinstance(policy, CascadePolicy):
         outputs = replace(raw, probabilities=run.calibrator()[0].probabilities(raw.logits))
         decision = policy.decide(outputs)
         prediction, score = decision.prediction, decision.score
@@ -94,7 +94,11 @@ def read_sources(run: RunDirectory, store: FeatureStore, target: Target) -> tupl
         fit = fitted_calibrator(CalibrateConfig().calibrator, raw, select)
         outputs = replace(raw, probabilities=fit.calibrator.probabilities(raw.logits))
         prediction, score = outputs.prediction, SCORES["msp"](outputs)
-        by = "msp, because the run has no policy yet"
+        by = (
+            "msp, because the run has no policy yet"
+            if policy is None
+            else "msp, because a cascade ranks by several scores"
+        )
     return sources_of(select, prediction, score, risk=target.risk, positive=positive), by
 
 

@@ -5,9 +5,9 @@
     config.toml         the resolved configuration, with the store
     head.json           + head.safetensors
     calibrator.json     probability calibrator
+    thresholds.json     the active exit policy: this, or gateparams.json of a gate,
+                        scrcparams.json of prediction sets, cascade.json of several runs
     score.json          + score.safetensors: the policy's score, where it has numbers of its own
-    gateparams.json     the same for a trained gate: its calibration
-    thresholds.json     the active exit policy
     metrics.json        metrics.csv, report.html
     report.json         + report.safetensors: what the report is drawn from
     comparison.json     comparison.{csv,md,html}: this run and others on the same test rows
@@ -34,9 +34,8 @@ from selectkit.cache import Features, FeatureStore, Rows
 from selectkit.cache.reading import not_finite
 from selectkit.config import RunConfig, read_toml, to_toml
 from selectkit.errors import ArtifactError, CacheError, ConfigError, DataError, LeakageError
-from selectkit.policies import Outputs, OwnScore, SoftmaxPolicy
-from selectkit.policies.scores import Gate
-from selectkit.policies.scores import load as load_score
+from selectkit.pipeline.active import POLICY_FILES, SCORE_FILES, active_policy
+from selectkit.policies import CascadePolicy, ExitPolicy, Outputs
 
 R = TypeVar("R", bound=Rows)
 
@@ -49,8 +48,8 @@ MEASURED = (
     "comparison.json", "comparison.csv", "comparison.md", "comparison.html",
 )  # fmt: skip
 DEPENDENTS = (
-    "calibrator.json", "thresholds.json", "score.json", "score.safetensors", "gateparams.json",
-    "cascade.json", *MEASURED, "sweep.json", "sweep.csv", "sweep.html",
+    "calibrator.json", *POLICY_FILES, *SCORE_FILES, *MEASURED,
+    "sweep.json", "sweep.csv", "sweep.html",
 )  # fmt: skip
 
 
@@ -266,39 +265,17 @@ class RunDirectory:
         document = self._dependent("calibrator.json", "calibrator")
         return calibrate.from_dict(document), artifact.content_hash(document)
 
-    def policy(self) -> tuple[SoftmaxPolicy, dict[str, Any]]:
+    def policy(self) -> tuple[ExitPolicy | CascadePolicy, dict[str, Any]]:
         """Return the active exit policy and its document.
 
         Raises:
-            ArtifactError: If it is missing, damaged, or belongs to another head or calibrator.
+            ArtifactError: If it is missing, damaged, one of two, or belongs to another head,
+                calibrator or score.
         """
-        if {"cascade.json", "thresholds.json"} <= {p.name for p in self.path.iterdir()}:
-            raise ArtifactError(
-                f"{self.path} has two active policies, thresholds.json and cascade.json. "
-                "Calibrate again."
-            )
-        document = self._dependent("thresholds.json", "thresholds")
-        if document["calibrator"] != self.calibrator()[1]:
-            raise ArtifactError(
-                f"{self.path / 'thresholds.json'} belongs to another calibrator. Calibrate again."
-            )
-        return SoftmaxPolicy.from_dict(document, self._own_score(document)), document
-
-    def _own_score(self, policy: dict[str, Any]) -> OwnScore | None:
-        """The score of a policy, when it has numbers of its own."""
-        if "score_artifact" not in policy:
-            return None
-        kind = "gateparams" if policy["score"] == Gate.kind else "score"
-        path = self.path / f"{kind}.json"
-        document, tensors = artifact.load(path, kind)
-        if artifact.content_hash(document) != policy["score_artifact"]:
-            raise ArtifactError(f"{path} is not the score of the policy. Calibrate again.")
-        return Gate.from_dict(document) if kind == "gateparams" else load_score(document, tensors)
+        return active_policy(self.path, self._dependent, self.calibrator()[1])
 
     def has_feasible_policy(self) -> bool:
         """Whether the run has an active policy that accepts anything."""
-        if not (self.path / "thresholds.json").is_file():
-            return False
         try:
             return self.policy()[0].infeasible is None
         except ArtifactError:

@@ -115,8 +115,8 @@ def score_named(
 
 def save_score(
     run: RunDirectory, score: str | OwnScore, fitted_on: str, calibrator: str
-) -> dict[str, str]:
-    """Write score.json or gateparams.json, and remove what an earlier policy had left.
+) -> tuple[dict[str, str], frozenset[str]]:
+    """Write score.json, or gateparams.json for a gate.
 
     Args:
         run: The run.
@@ -125,26 +125,21 @@ def save_score(
         calibrator: Hash of the probability calibrator.
 
     Returns:
-        The field of thresholds.json that names the artifact; empty for a plain score.
+        The field of the policy's artifact that names the score, and the files that were written;
+        both empty for a plain score.
     """
-    keep = ""
-    found: dict[str, str] = {}
+    if isinstance(score, str):
+        return {}, frozenset()
     if isinstance(score, Gate):
-        keep = "gateparams.json"
         fields = {
             **score.to_dict(),
             "fitted_on": fitted_on,
             "calibrator": calibrator,
             "head": run.head.hash,
         }
-        found["score_artifact"] = artifact.save(run.path / keep, "gateparams", fields)
-    elif not isinstance(score, str):
-        keep = "score.json"
-        document, tensors = score.to_artifact()
-        fields = {**document, "head": run.head.hash, "train_split": fitted_on}
-        found["score_artifact"] = artifact.save(run.path / keep, "score", fields, tensors)
-    for name in ("score.json", "gateparams.json"):
-        if name != keep:
-            (run.path / name).unlink(missing_ok=True)
-            (run.path / name).with_suffix(".safetensors").unlink(missing_ok=True)
-    return found
+        hash_ = artifact.save(run.path / "gateparams.json", "gateparams", fields)
+        return {"score_artifact": hash_}, frozenset({"gateparams.json"})
+    document, tensors = score.to_artifact()
+    fields = {**document, "head": run.head.hash, "train_split": fitted_on}
+    hash_ = artifact.save(run.path / "score.json", "score", fields, tensors)
+    return {"score_artifact": hash_}, frozenset({"score.json", "score.safetensors"})

@@ -200,19 +200,20 @@ def evidence(
     Args:
         store: The store.
         split_name: Name of the split.
-        risk: "error", "fnr", "miss_rate" or "fpr".
-        positive: The positive label; needed for all but "error".
+        risk: A target that promises something.
+        positive: The positive label; needed by the targets about positives and negatives.
 
     Returns:
         What is counted ("groups", "positive groups" or "negative groups"), and how many.
     """
     index = store.index()
     inside = index.ok & index.labelled & (store.splits.assign(index.key) == split_name)
-    if risk == "error":
+    if risk in {"error", "deferral"}:
         return "groups", len(set(index.key[inside]))
     is_positive = index.label == positive
-    inside &= ~is_positive if risk == "fpr" else is_positive
-    return f"{'negative' if risk == 'fpr' else 'positive'} groups", len(set(index.key[inside]))
+    negatives = risk in {"fpr", "false_alarm"}
+    inside &= ~is_positive if negatives else is_positive
+    return f"{'negative' if negatives else 'positive'} groups", len(set(index.key[inside]))
 
 
 def fractions_of(text: str | None) -> tuple[float, float, float, float] | None:

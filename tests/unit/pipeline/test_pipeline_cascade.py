@@ -13,7 +13,8 @@ from selectkit import artifact
 from selectkit.cache import FeatureStore, SplitScheme
 from selectkit.errors import ArtifactError, ConfigError, LeakageError, RiskError
 from selectkit.pipeline import RunDirectory, calibrate, fit
-from selectkit.pipeline.cascade import CascadeCalibration, calibrate_cascade, cascade_outputs
+from selectkit.pipeline.calibration import Calibration
+from selectkit.pipeline.cascade import calibrate_cascade, cascade_outputs
 from selectkit.pipeline.run import logits_of
 from selectkit.policies import CascadePolicy
 from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
@@ -41,7 +42,7 @@ def place(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "there")
 
 
-def cascade(place: Path, **settings: Any) -> CascadeCalibration:
+def cascade(place: Path, **settings: Any) -> Calibration:
     every: dict[str, Any] = {"target": "error=0.12", "store": place / "s.zarr", **settings}
     return calibrate_cascade([place / "small", place / "big"], **every)
 

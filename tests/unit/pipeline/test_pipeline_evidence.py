@@ -9,7 +9,8 @@ from scipy.stats import binom
 from selectkit.cache import Features
 from selectkit.errors import DataError, LeakageError
 from selectkit.metrics import bootstrap
-from selectkit.pipeline.calibrate import certified, one_per_group
+from selectkit.pipeline.calibrate import certified
+from selectkit.pipeline.evidence import one_per_group
 from selectkit.pipeline.inputs import positive_index
 from selectkit.pipeline.measure import Judged, measure, measure_rates
 from selectkit.pipeline.run import recode
