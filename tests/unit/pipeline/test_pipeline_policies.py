@@ -42,14 +42,15 @@ FILES = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two classes with a manifest, and a run whose head has a gate."""
     folder = tmp_path_factory.mktemp("policies")
-    x, labels = blobs(N, distance=2.6)
+    x, labels = blobs(N, distance=1.5)
     store = store_of(folder / "s.zarr", x, labels)
     rows = [f"image-{i},{i}.jpg,{'night' if i % 3 == 0 else 'day'}" for i in range(N)]
     (folder / "labels.csv").write_text("\n".join(["id,path,time", *rows]) + "\n")
     columns = {"id": "id", "path": "path", "label": None, "group": None}
     source = {"kind": "manifest", "location": str(folder / "labels.csv"), "columns": columns}
     store.grow(N, source)
-    fit(str(store.path), out=folder / "run", head="three", hidden=16, epochs=4, positive="b")
+    fit(str(store.path), out=folder / "run", head="three", hidden=32, epochs=12,
+        learning_rate=0.02, positive="b")  # fmt: skip
     return folder
 
 
