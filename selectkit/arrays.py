@@ -84,7 +84,24 @@ def class_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> npt.NDArr
         n_classes: K.
 
     Returns:
-        The labels as int64.
+        A copy of the labels as int64.
+
+    Raises:
+        DataError: If the length, the dtype or a value is wrong.
+    """
+    return shared_class_labels(labels, n_samples, n_classes).copy()
+
+
+def shared_class_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> npt.NDArray[np.int64]:
+    """Check labels where they are, for callers that do not change them.
+
+    Args:
+        labels: As in `class_labels`.
+        n_samples: As in `class_labels`.
+        n_classes: As in `class_labels`.
+
+    Returns:
+        The labels, not copied when they are int64 already.
 
     Raises:
         DataError: If the length, the dtype or a value is wrong.
@@ -94,7 +111,7 @@ def class_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> npt.NDArr
         raise DataError(f"labels must have shape ({n_samples},) to match the rows, got {y.shape}.")
     if y.dtype.kind not in "iub":
         raise DataError(f"labels must be integers in [0, {n_classes}), got dtype {y.dtype}.")
-    y = y.astype(np.int64)
+    y = y.astype(np.int64, copy=False)
     if y.size and not 0 <= y.min() <= y.max() < n_classes:
         row = int(np.flatnonzero((y < 0) | (y >= n_classes))[0])
         raise DataError(f"label {y[row]} in row {row} is outside [0, {n_classes}).")
@@ -193,13 +210,14 @@ def confidence_and_loss(
 
 
 def shared_confidence_and_loss(
-    confidence: ArrayLike, loss: ArrayLike
+    confidence: ArrayLike, loss: ArrayLike, name: str = "loss"
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | Bools]:
     """Check confidence and loss where they are, for callers that change neither.
 
     Args:
         confidence: As in `confidence_and_loss`.
         loss: As in `confidence_and_loss`.
+        name: What the caller calls the losses; used in messages.
 
     Returns:
         Both, of shape (N,): not copied when they are float64 already, or the loss boolean.
@@ -213,15 +231,15 @@ def shared_confidence_and_loss(
     if not s.min() <= s.max() < np.inf:  # NaN compares as false
         row = int(np.flatnonzero(np.isnan(s) | (s == np.inf))[0])
         raise DataError(f"confidence is {s[row]} in row {row}; it must be a number.")
-    ell = regular_array(loss, "loss")
+    ell = regular_array(loss, name)
     if ell.dtype != np.bool_:
-        ell = _as_float64(ell, "loss", copy=False)
+        ell = _as_float64(ell, name, copy=False)
     if ell.ndim != 1 or ell.size == 0:
-        raise DataError(f"loss must have shape (N,) with N >= 1, got {ell.shape}.")
+        raise DataError(f"{name} must have shape (N,) with N >= 1, got {ell.shape}.")
     if ell.dtype != np.bool_ and not -np.inf < ell.min() <= ell.max() < np.inf:
-        _refuse_non_finite(ell, "loss")
+        _refuse_non_finite(ell, name)
     if ell.shape != s.shape:
-        raise DataError(f"confidence has shape {s.shape} but loss has shape {ell.shape}.")
+        raise DataError(f"confidence has shape {s.shape} but {name} has shape {ell.shape}.")
     return s, ell
 
 

@@ -1,6 +1,8 @@
 """Bins of confidences: right-closed, (k/M, (k+1)/M], with 0 in the first; or of equal mass."""
 
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,31 +13,86 @@ Float64s = npt.NDArray[np.float64]
 Scheme = Literal["width", "mass"]
 
 _BLOCK = 1 << 15
+_BELOW = 1 - 2.0**-50  # products round by less than that
 
 
-def bin_index(confidence: Float64s, n_bins: int, scheme: Scheme) -> npt.NDArray[np.int64]:
-    """Return the bin of each confidence.
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Intervals closed on the right; the first holds 0 too, the last all that is left.
 
-    Args:
-        confidence: Shape (N,), in [0, 1].
-        n_bins: M >= 1.
-        scheme: "width" or "mass", see `reliability_bins`.
-
-    Returns:
-        Shape (N,), in [0, M).
-
-    Raises:
-        DataError: If n_bins < 1 or the scheme is unknown.
+    Attributes:
+        upper: Shape (M,), where they end, never falling; the last at infinity or the largest value.
+        even: All but the last are of one width, 1/M.
     """
-    require_bins(n_bins, scheme)
-    if scheme == "mass":
-        return _mass_index(confidence, n_bins)
-    index = np.empty(len(confidence), dtype=np.int64)
-    edges = np.arange(n_bins + 1) / n_bins
-    for first in range(0, len(confidence), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        index[block] = _width_index(confidence[block], edges)
-    return index
+
+    upper: Float64s
+    even: bool
+
+    @classmethod
+    def of(cls, confidence: Float64s, n_bins: int, scheme: Scheme) -> "Bins":
+        """Make the bins of a sample.
+
+        Args:
+            confidence: Shape (N,), in [0, 1].
+            n_bins: M >= 1.
+            scheme: "width", or "mass" for nearly equal counts, equal values together.
+
+        Returns:
+            The bins; of equal mass some may be empty.
+
+        Raises:
+            DataError: If n_bins < 1 or the scheme is unknown.
+        """
+        require_bins(n_bins, scheme)
+        if scheme == "mass":
+            last = mass_edges(len(confidence), n_bins) - 1
+            return cls(np.sort(confidence)[last], even=False)
+        return cls.of_width(n_bins)
+
+    @classmethod
+    def of_width(cls, n_bins: int) -> "Bins":
+        """Make M >= 1 bins of one width."""
+        require_bins(n_bins)
+        return cls(np.append(np.arange(1, n_bins) / n_bins, np.inf), even=True)
+
+    def index(self, values: Float64s) -> npt.NDArray[np.int64]:
+        """Return the bin of each value, of any shape, in [0, M).
+
+        Of even bins the edges k / M decide, not the product with M, which rounds: it is taken a
+        little too small, and what then lies above its bin goes up by one.
+        """
+        if not self.even:
+            return np.searchsorted(self.upper, values)
+        n_bins = len(self.upper)
+        index = (values * (n_bins * _BELOW)).astype(np.int64)
+        np.minimum(index, n_bins - 1, out=index)
+        index += values > self.upper[index]
+        return index
+
+    def sums(self, values: Float64s, *what: npt.NDArray[Any]) -> Float64s:
+        """Return sums over each bin.
+
+        Args:
+            values: Shape (N,), by which rows are binned.
+            *what: W arrays of shape (N,), numbers or booleans.
+
+        Returns:
+            Shape (W, M).
+        """
+        n_bins = len(self.upper)
+        total = np.zeros((len(what), n_bins))
+        for rows in pieces(len(values), n_bins):
+            index = self.index(values[rows])
+            for i, each in enumerate(what):
+                total[i] += np.bincount(index, each[rows], n_bins)
+        return total
+
+
+def pieces(n: int, n_bins: int = 1) -> Iterator[slice]:
+    """Yield slices of N rows that stay in the cache, or are as many as there are bins."""
+    height = max(_BLOCK, n_bins)
+    for first in range(0, n, height):
+        yield slice(first, first + height)
 
 
 def require_bins(n_bins: int, scheme: Scheme = "width") -> None:
@@ -58,24 +115,3 @@ def mass_edges(n: int, n_bins: int) -> npt.NDArray[np.int64]:
     """Return the ranks, shape (M,), at which bins of nearly equal count end."""
     share, more = divmod(n, n_bins)
     return np.cumsum(np.where(np.arange(n_bins) < more, share + 1, share))
-
-
-def _mass_index(confidence: Float64s, n_bins: int) -> npt.NDArray[np.int64]:
-    """Samples of equal confidence go together, by the rank of the first of them."""
-    order = np.argsort(confidence)
-    ordered = confidence[order]
-    opens = np.append(True, ordered[1:] != ordered[:-1])
-    first_rank = np.flatnonzero(opens)
-    of_value = np.searchsorted(mass_edges(len(confidence), n_bins), first_rank, side="right")
-    index = np.empty(len(confidence), dtype=np.int64)
-    index[order] = of_value[np.cumsum(opens) - 1]
-    return index
-
-
-def _width_index(confidence: Float64s, edges: Float64s) -> npt.NDArray[np.int64]:
-    """Multiply to guess, then compare with the edges k / M: products round, edges decide."""
-    last = len(edges) - 2
-    index = np.clip(np.ceil(confidence * (last + 1)), 1, last + 1).astype(np.int64) - 1
-    index -= (confidence <= edges[index]) & (index > 0)
-    index += (confidence > edges[index + 1]) & (index < last)
-    return index

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, labelled_probabilities
-from selectkit.metrics.bins import Scheme, bin_index
-from selectkit.metrics.top_label import top_label
+from selectkit.arrays import ArrayLike, Bools, shared_confidence_and_loss
+from selectkit.errors import DataError
+from selectkit.metrics.bins import Bins, Scheme, require_bins
+from selectkit.metrics.labelled import Labelled, top_label
 
 Float64s = npt.NDArray[np.float64]
 
@@ -67,18 +68,17 @@ def reliability_bins(
     Raises:
         DataError: If an array is malformed or a setting makes no sense.
     """
-    confidence, right = top_label(probabilities, labels)
-    index = bin_index(confidence, n_bins, scheme)
-    count = np.bincount(index, minlength=n_bins)
+    confidence, right = top_label(Labelled.of(probabilities, labels))
+    bins = Bins.of(confidence, n_bins, scheme)
+    once = np.broadcast_to(1.0, confidence.shape)
+    count, confident, hits = bins.sums(confidence, once, confidence, right)
     used = np.flatnonzero(count)
-    mean = np.bincount(index, confidence, minlength=n_bins)[used] / count[used]
-    accuracy = np.bincount(index, right, minlength=n_bins)[used] / count[used]
-    if scheme == "width":
-        return ReliabilityBins(count[used], mean, accuracy, used / n_bins, (used + 1) / n_bins)
-    low, high = np.ones(n_bins), np.zeros(n_bins)
-    np.minimum.at(low, index, confidence)
-    np.maximum.at(high, index, confidence)
-    return ReliabilityBins(count[used], mean, accuracy, low[used], high[used])
+    count, mean, accuracy = count[used], confident[used] / count[used], hits[used] / count[used]
+    low, high = used / n_bins, (used + 1) / n_bins
+    if scheme == "mass":
+        ordered = np.sort(confidence)
+        low, high = ordered[(np.cumsum(count) - count).astype(np.int64)], bins.upper[used]
+    return ReliabilityBins(count.astype(np.int64), mean, accuracy, low, high)
 
 
 def ece(
@@ -103,8 +103,40 @@ def ece(
         >>> round(ece(p, np.array([0, 0, 0, 1])), 6)
         0.05
     """
-    confidence, right = top_label(probabilities, labels)
+    confidence, right = top_label(Labelled.of(probabilities, labels))
     return binned_gap(confidence, right, n_bins, scheme)
+
+
+def confidence_ece(
+    confidence: ArrayLike, right: ArrayLike, n_bins: int = 15, scheme: Scheme = "width"
+) -> float:
+    """Return the expected calibration error of confidences in decisions, whatever made them.
+
+    Of the top label it is `ece`, without N x K probabilities to read; a policy's own predictions,
+    or a binary p_1 against "the label is 1", are measured likewise.
+
+    Args:
+        confidence: Shape (N,), in [0, 1]: the chance that the decision is right.
+        right: Shape (N,), booleans or 0 and 1.
+        n_bins: Number of bins, >= 1.
+        scheme: "width" or "mass", see `reliability_bins`.
+
+    Returns:
+        The error in [0, 1]; compare it with `ece_null_level`.
+
+    Raises:
+        DataError: If an array is malformed or a setting makes no sense.
+
+    Examples:
+        >>> round(confidence_ece([0.8] * 4, [True, True, True, False]), 6)
+        0.05
+    """
+    c, hit = shared_confidence_and_loss(confidence, right, "right")
+    if c.min() < 0 or c.max() > 1 + 1e-6:
+        raise DataError(f"confidence must lie in [0, 1], got {c.min():.6g} to {c.max():.6g}.")
+    if hit.dtype != np.bool_ and not ((hit == 0) | (hit == 1)).all():
+        raise DataError("right must be booleans or 0 and 1.")
+    return binned_gap(c, hit, n_bins, scheme)
 
 
 def mce(
@@ -144,10 +176,9 @@ def classwise_ece(
     Raises:
         DataError: If an array is malformed or a setting makes no sense.
     """
-    p, y = labelled_probabilities(probabilities, labels)
-    columns = np.ascontiguousarray(p.T)
-    errors = [binned_gap(column, y == k, n_bins, scheme) for k, column in enumerate(columns)]
-    return float(np.mean(errors))
+    data = Labelled.of(probabilities, labels)
+    sums = _width_sums(data, n_bins) if scheme == "width" else _mass_sums(data, n_bins, scheme)
+    return float(np.abs(sums).sum() / (len(data) * data.n_classes))
 
 
 def adaptive_ece(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> float:
@@ -168,12 +199,15 @@ def adaptive_ece(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) 
     Raises:
         DataError: If an array is malformed or n_bins < 1.
     """
-    p, y = labelled_probabilities(probabilities, labels)
+    data = Labelled.of(probabilities, labels)
+    data.check()
     errors = []
-    for k, column in enumerate(np.ascontiguousarray(p.T)):
-        index = bin_index(column, n_bins, "mass")
-        count = np.bincount(index)
-        gaps = np.abs(np.bincount(index, column - (y == k)))[count > 0] / count[count > 0]
+    for k in range(data.n_classes):
+        column = data.column(k)
+        once = np.broadcast_to(1.0, column.shape)
+        bins = Bins.of(column, n_bins, "mass")
+        count, of_column, of_label = bins.sums(column, once, column, data.labels == k)
+        gaps = np.abs(of_column - of_label)[count > 0] / count[count > 0]
         errors.append(gaps.mean())
     return float(np.mean(errors))
 
@@ -211,9 +245,32 @@ def debiased_squared_ece(
     return float((n * (gaps - accuracy * (1 - accuracy) / (n - 1))).sum() / bins.count.sum())
 
 
-def binned_gap(
-    confidence: Float64s, right: npt.NDArray[np.bool_], n_bins: int, scheme: Scheme
-) -> float:
+def binned_gap(confidence: Float64s, right: Bools | Float64s, n_bins: int, scheme: Scheme) -> float:
     """Return the mean absolute gap over bins of confidences (N,) and outcomes (N,)."""
-    index = bin_index(confidence, n_bins, scheme)
-    return float(np.abs(np.bincount(index, confidence - right)).sum() / len(index))
+    sums, hits = Bins.of(confidence, n_bins, scheme).sums(confidence, confidence, right)
+    return float(np.abs(sums - hits).sum() / len(confidence))
+
+
+def _width_sums(data: Labelled, n_bins: int) -> Float64s:
+    """Confidence less outcome over bins of equal width, shape (K * M,), in one reading."""
+    bins = Bins.of_width(n_bins)
+    offsets = n_bins * np.arange(data.n_classes)[:, np.newaxis]
+    sums = np.zeros(data.n_classes * n_bins)
+    for block in data.blocks():
+        index = bins.index(block.columns) + offsets
+        gaps = block.columns.copy()
+        gaps[block.labels, np.arange(len(block.labels))] -= 1
+        sums += np.bincount(index.reshape(-1), gaps.reshape(-1), len(sums))
+    return sums
+
+
+def _mass_sums(data: Labelled, n_bins: int, scheme: Scheme) -> Float64s:
+    """The same over bins of equal mass, shape (K, M); each class is sorted."""
+    require_bins(n_bins, scheme)
+    data.check()
+    sums = np.empty((data.n_classes, n_bins))
+    for k in range(data.n_classes):
+        column = data.column(k)
+        of_column, hits = Bins.of(column, n_bins, scheme).sums(column, column, data.labels == k)
+        sums[k] = of_column - hits
+    return sums

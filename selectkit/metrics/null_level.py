@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, finite_vector, labelled_probabilities
 from selectkit.errors import DataError
-from selectkit.metrics.bins import Scheme, bin_index
+from selectkit.metrics.bins import Bins, Scheme
 
 Float64s = npt.NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def ece_null_level(confidence: ArrayLike, n_bins: int = 15, scheme: Scheme = "wi
     if c.min() < 0 or c.max() > 1 + 1e-6:
         raise DataError(f"confidence must lie in [0, 1], got {c.min():.6g} to {c.max():.6g}.")
     c = np.minimum(c, 1.0)
-    index = bin_index(c, n_bins, scheme)
+    index = Bins.of(c, n_bins, scheme).index(c)
     return float(sum(_mean_deviation(c[index == b]) for b in np.unique(index)) / len(c))
 
 

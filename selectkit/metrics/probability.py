@@ -1,23 +1,18 @@
 """Metrics of probabilities as functions of resampling counts."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import (
-    ArrayLike,
-    Bools,
-    Ints,
-    labelled_probabilities,
-    regular_array,
-)
+from selectkit.arrays import ArrayLike, Bools, Ints, regular_array
 from selectkit.errors import DataError
-from selectkit.metrics.bins import bin_index, mass_edges
+from selectkit.metrics.bins import Bins, mass_edges
 from selectkit.metrics.bootstrap import Statistics, require_names
+from selectkit.metrics.labelled import Labelled, top_label
 from selectkit.metrics.resample import require_weights
 from selectkit.metrics.scoring import brier_losses, log_losses
-from selectkit.metrics.top_label import top_label
 
 Float64s = npt.NDArray[np.float64]
 
@@ -46,15 +41,13 @@ def probability_statistics(
         DataError: If an array is malformed or a name is unknown.
     """
     require_names(metrics, ["nll", "brier", "ece", "ece_mass", "confidence"])
-    confidence, right = top_label(probabilities, labels)
-    p, y = labelled_probabilities(probabilities, labels)
-    n = len(p)
+    data = Labelled.of(probabilities, labels)
+    n = len(data)
     rows = _rows(accepted, n)
-    if rows is not None:
-        p, y, confidence, right = p[rows], y[rows], confidence[rows], right[rows]
+    confidence, right = (_taken(each, rows) for each in top_label(data))
     makers = {
-        "nll": lambda: _mean(log_losses(p, y)),
-        "brier": lambda: _mean(brier_losses(p, y)),
+        "nll": lambda: _mean(_taken(log_losses(data), rows)),
+        "brier": lambda: _mean(_taken(brier_losses(data), rows)),
         "confidence": lambda: _mean(confidence),
         "ece": lambda: _ece_width(confidence, right, n_bins),
         "ece_mass": lambda: _ece_mass(confidence, right, n_bins),
@@ -82,7 +75,7 @@ def _mean(losses: Float64s) -> Sums:
 def _ece_width(confidence: Float64s, right: Bools, n_bins: int) -> Sums:
     if len(confidence) == 0:
         return lambda w: np.zeros(len(w))
-    index = bin_index(confidence, n_bins, "width")
+    index = Bins.of_width(n_bins).index(confidence)
     order = None if _monotone(index) else np.argsort(index, kind="stable")
     gap = confidence - right
     if order is not None:
@@ -128,6 +121,10 @@ def _gap_of_masses(before: Float64s, gaps: Float64s, total: int, n_bins: int) ->
 def _monotone(index: Ints) -> bool:
     """Whether equal bins lie side by side already: rows sorted by confidence, either way."""
     return bool((index[1:] >= index[:-1]).all() or (index[1:] <= index[:-1]).all())
+
+
+def _taken(each: npt.NDArray[Any], rows: Ints | None) -> npt.NDArray[Any]:
+    return each if rows is None else each[rows]
 
 
 def _rows(accepted: ArrayLike | None, n: int) -> Ints | None:

@@ -10,14 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import (
-    ArrayLike,
-    Ints,
-    labelled_logits,
-    labelled_probabilities,
-    log_softmax,
-)
-from selectkit.metrics.bins import Scheme, bin_index
+from selectkit.arrays import ArrayLike, Bools, labelled_logits, log_softmax
+from selectkit.metrics.bins import Bins, Scheme, pieces
+from selectkit.metrics.labelled import Labelled
 
 Float64s = npt.NDArray[np.float64]
 
@@ -37,7 +32,7 @@ def nll(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         DataError: If an array is malformed.
     """
-    return float(log_losses(*labelled_probabilities(probabilities, labels)).mean())
+    return float(log_losses(Labelled.of(probabilities, labels)).mean())
 
 
 def nll_of_logits(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -71,7 +66,7 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         DataError: If an array is malformed.
     """
-    return float(brier_losses(*labelled_probabilities(probabilities, labels)).mean())
+    return float(brier_losses(Labelled.of(probabilities, labels)).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,42 +118,52 @@ def brier_parts(
         >>> round(parts.reliability, 6), round(parts.uncertainty, 6)
         (0.005, 0.375)
     """
-    p, y = labelled_probabilities(probabilities, labels)
+    data = Labelled.of(probabilities, labels)
+    data.check()
     parts = np.zeros(4)
-    for k, column in enumerate(np.ascontiguousarray(p.T)):
+    for k in range(data.n_classes):
+        column = data.column(k)
         if n_bins is None:
-            group = np.unique(column, return_inverse=True)[1]
+            bins = Bins(np.unique(column), even=False)
         else:
-            group = bin_index(column, n_bins, scheme)
-        parts += _class_parts(column, (y == k).astype(np.float64), group)
+            bins = Bins.of(column, n_bins, scheme)
+        parts += _class_parts(column, data.labels == k, bins)
     return BrierParts(*(float(part) for part in parts))
 
 
-def log_losses(p: Float64s, y: Ints) -> Float64s:
-    """Return -log p_label per sample, clipped at 1e-12; p (N, K) and y (N,) are checked."""
-    return np.asarray(-np.log(np.maximum(p[np.arange(len(p)), y], 1e-12)))
+def log_losses(data: Labelled) -> Float64s:
+    """Return -log p_label per sample, clipped at 1e-12."""
+    losses = np.empty(len(data))
+    for block in data.blocks():
+        losses[block.rows] = -np.log(np.maximum(block.of_label, 1e-12))
+    return losses
 
 
-def brier_losses(p: Float64s, y: Ints) -> Float64s:
-    """Return the Brier loss per sample; p (N, K) and y (N,) are checked."""
-    of_label = p[np.arange(len(p)), y]
-    others = np.einsum("nk,nk->n", p, p) - of_label**2
-    return np.asarray(np.maximum(others, 0) + (1 - of_label) ** 2)
+def brier_losses(data: Labelled) -> Float64s:
+    """Return the Brier loss per sample."""
+    losses = np.empty(len(data))
+    for block in data.blocks():
+        of_label = block.of_label
+        others = np.einsum("kn,kn->n", block.columns, block.columns) - of_label**2
+        losses[block.rows] = np.maximum(others, 0) + (1 - of_label) ** 2
+    return losses
 
 
-def _class_parts(f: Float64s, o: Float64s, group: Ints) -> Float64s:
-    """Reliability, resolution, uncertainty and within of one class; all arrays (N,)."""
+def _class_parts(f: Float64s, o: Bools, bins: Bins) -> Float64s:
+    """Reliability, resolution, uncertainty and within of one class; forecasts and outcomes (N,)."""
     n = len(f)
-    count = np.bincount(group)
-    share = count / n
-    forecast = np.bincount(group, f) / np.maximum(count, 1)
-    observed = np.bincount(group, o) / np.maximum(count, 1)
-    base = o.mean()
-    df = f - forecast[group]
-    within = (df @ df - 2 * (df @ (o - observed[group]))) / n
+    count, of_forecast, of_outcome = bins.sums(f, np.broadcast_to(1.0, n), f, o)
+    forecast = of_forecast / np.maximum(count, 1)
+    observed = of_outcome / np.maximum(count, 1)
+    within = 0.0
+    for rows in pieces(n):
+        index = bins.index(f[rows])
+        df = f[rows] - forecast[index]
+        within += df @ df - 2 * (df @ (o[rows] - observed[index]))
+    share, base = count / n, o.mean()
     return np.array([
         share @ (forecast - observed) ** 2,
         share @ (observed - base) ** 2,
         base * (1 - base),
-        within,
+        within / n,
     ])

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools
 from selectkit.errors import DataError
-from selectkit.metrics.top_label import top_label
+from selectkit.metrics.bins import pieces
+from selectkit.metrics.labelled import Labelled, top_label
 
 Float64s = npt.NDArray[np.float64]
 Spectrum = npt.NDArray[np.complex128]
@@ -56,8 +57,8 @@ def smooth_ece(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         DataError: If an array is malformed.
     """
-    confidence, right = top_label(probabilities, labels)
-    return _fixed_point(_Cells.of(confidence), confidence, right)
+    confidence, right = top_label(Labelled.of(probabilities, labels))
+    return _fixed_point(_gap_spectrum(confidence, right))
 
 
 def smooth_reliability(
@@ -81,50 +82,52 @@ def smooth_reliability(
     """
     if n_points < 1:
         raise DataError(f"n_points must be at least 1, got {n_points}.")
-    confidence, right = top_label(probabilities, labels)
-    cells = _Cells.of(confidence)
-    ece = _fixed_point(cells, confidence, right)
+    confidence, right = top_label(Labelled.of(probabilities, labels))
+    ece = _fixed_point(_gap_spectrum(confidence, right))
+    samples = _spectrum(confidence, np.broadcast_to(1.0, right.shape))
     sigma = max(ece, 1 / 256)
     low, high = float(confidence.min()), min(float(confidence.max()), 1.0)
     mesh = np.linspace(low, high, n_points)
     cell = np.clip((mesh * _CELLS).astype(np.int64), 0, _CELLS - 1)
-    weight = _smoothed(cells.spectrum(np.ones(len(right))), sigma)[cell]
-    hits = _smoothed(cells.spectrum(right.astype(np.float64)), sigma)[cell]
+    weight = _smoothed(samples, sigma)[cell]
+    hits = _smoothed(_spectrum(confidence, right), sigma)[cell]
     weight[weight < _NOISE] = np.nan
     accuracy = np.clip(hits / weight, 0, 1)
     density = weight * _CELLS
     # The squared kernel is one of width sigma / sqrt(2), times 1 / (2 sigma sqrt(pi)).
-    squared = _smoothed(cells.spectrum(np.ones(len(right))), sigma / np.sqrt(2))[cell] * _CELLS
+    squared = _smoothed(samples, sigma / np.sqrt(2))[cell] * _CELLS
     variance = accuracy * (1 - accuracy) * squared / (2 * sigma * np.sqrt(np.pi) * len(right))
     deviation = np.sqrt(np.maximum(variance, 0)) / density
     return SmoothReliability(ece, mesh, accuracy, np.nan_to_num(density), deviation)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Where each confidence lies on the mesh: between two cells, with the share of the upper."""
+def _spectrum(confidence: Float64s, values: Float64s | Bools) -> Spectrum:
+    """Mean of values (N,) at cell centres, mirrored to period 2, transformed.
 
-    lower: npt.NDArray[np.int64]
-    upper: npt.NDArray[np.int64]
-    share: Float64s
-
-    @classmethod
-    def of(cls, confidence: Float64s) -> "_Cells":
-        place = np.minimum(confidence, 1.0) * _CELLS - 0.5
-        left = np.floor(place).astype(np.int64)
-        share = place - left
-        return cls(np.maximum(left, 0), np.minimum(left + 1, _CELLS - 1), share)
-
-    def spectrum(self, values: Float64s) -> Spectrum:
-        """Mean of values at cell centres, mirrored to period 2, transformed."""
-        upper = values * self.share
-        sums = np.bincount(self.lower, values - upper, minlength=_CELLS)
-        sums += np.bincount(self.upper, upper, minlength=_CELLS)
-        return np.asarray(np.fft.rfft(np.concatenate([sums, sums[::-1]])) / len(values))
+    Each value is shared between the two cells whose centres are next to its confidence.
+    """
+    sums = np.zeros(_CELLS + 1)  # at the upper one of the two cells; the last stands for the border
+    upper = np.zeros(_CELLS + 1)
+    for rows in pieces(len(values)):
+        place = np.minimum(confidence[rows], 1.0) * _CELLS + 0.5
+        cell = place.astype(np.int64)
+        sums += np.bincount(cell, values[rows], _CELLS + 1)
+        upper += np.bincount(cell, values[rows] * (place - cell), _CELLS + 1)
+    lower = sums - upper
+    cells = upper[:-1] + lower[1:]
+    cells[0] += lower[0]
+    cells[-1] += upper[-1]
+    return np.asarray(np.fft.rfft(np.concatenate([cells, cells[::-1]])) / len(values))
 
 
-def _fixed_point(cells: _Cells, confidence: Float64s, right: Bools) -> float:
-    spectrum = cells.spectrum(np.minimum(confidence, 1.0) - right)
+def _gap_spectrum(confidence: Float64s, right: Bools) -> Spectrum:
+    """The transform of confidence less outcome."""
+    gap = np.minimum(confidence, 1.0)
+    gap -= right
+    return _spectrum(confidence, gap)
+
+
+def _fixed_point(spectrum: Spectrum) -> float:
     low, high = 0.0, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2

@@ -1,0 +1,167 @@
+"""Probabilities with their labels, checked and read block by block: nothing is copied whole.
+
+A block and its transpose stay in the cache, and a class lies in one piece there: what is asked of
+the classes is then asked by vector units.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from selectkit.arrays import (
+    ArrayLike,
+    Bools,
+    Ints,
+    regular_array,
+    require_distributions,
+    shared_class_labels,
+)
+from selectkit.errors import DataError
+
+Float64s = npt.NDArray[np.float64]
+
+_ENTRIES = 40_960  # of a block
+_WIDE = 32  # classes from which on rows are long enough to be scanned as they lie
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some of the rows.
+
+    Attributes:
+        rows: Which.
+        columns: Shape (K, rows), the probabilities of each class; not to be changed.
+        top: Shape (rows,), the largest probability.
+        labels: Shape (rows,).
+    """
+
+    rows: slice
+    columns: Float64s
+    top: Float64s
+    labels: Ints
+
+    @property
+    def of_label(self) -> Float64s:
+        """Shape (rows,), the probability of the label."""
+        return self._at_labels(self.columns)
+
+    @property
+    def right(self) -> Bools:
+        """Shape (rows,): the label is the first of the largest entries; ties are rare."""
+        largest = self.columns == self.top
+        right = self._at_labels(largest)
+        if np.count_nonzero(largest) > len(self.top):
+            right &= self.columns.argmax(axis=0) == self.labels
+        return right
+
+    def _at_labels(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """One entry per row of a table of shape (K, rows)."""
+        n = len(self.labels)
+        return table.reshape(-1).take(self.labels * n + np.arange(n))
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Probabilities and labels, where the caller has them.
+
+    Attributes:
+        probabilities: Shape (N, K), of any real dtype.
+        labels: Shape (N,), integers in [0, K).
+    """
+
+    probabilities: npt.NDArray[Any]
+    labels: Ints
+
+    @classmethod
+    def of(cls, probabilities: ArrayLike, labels: ArrayLike) -> "Labelled":
+        """Check shapes, dtypes and labels; `blocks` checks the probabilities.
+
+        Args:
+            probabilities: Shape (N, K), rows sum to one within 1e-3.
+            labels: Shape (N,), integers in [0, K).
+
+        Returns:
+            Both, not copied unless labels are of another dtype than int64.
+
+        Raises:
+            DataError: If a shape or a dtype is wrong, or a label out of range.
+        """
+        p = regular_array(probabilities, "probabilities")
+        if p.dtype.kind not in "fiub":
+            raise DataError(f"probabilities must be real numbers, got dtype {p.dtype}.")
+        if p.ndim != 2 or len(p) == 0 or p.shape[1] < 2:
+            raise DataError(
+                "probabilities must have shape (N, K) with N >= 1 and K, the columns (classes), "
+                f">= 2; got {p.shape}."
+            )
+        return cls(p, shared_class_labels(labels, *p.shape))
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.probabilities)
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return int(self.probabilities.shape[1])
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all rows in order.
+
+        Yields:
+            Blocks in float64.
+
+        Raises:
+            DataError: If a value or the sum of a row is not that of a distribution.
+        """
+        height = max(16, _ENTRIES // self.n_classes)
+        for first in range(0, len(self), height):
+            rows = slice(first, first + height)
+            with np.errstate(over="ignore"):
+                p = self.probabilities[rows].astype(np.float64, copy=False)
+            columns = p.T if self.n_classes >= _WIDE else np.ascontiguousarray(p.T)
+            top = columns.max(axis=0)
+            require_distributions(columns.T, top.max(), first)
+            yield Block(rows, columns, top, self.labels[rows])
+
+    def check(self) -> None:
+        """Refuse what `blocks` refuses.
+
+        Raises:
+            DataError: If a value or the sum of a row is not that of a distribution.
+        """
+        for _ in self.blocks():
+            pass
+
+    def column(self, k: int) -> Float64s:
+        """Return the probabilities of one class, shape (N,), as a copy; `check` first.
+
+        Args:
+            k: The class.
+
+        Returns:
+            Shape (N,), float64.
+        """
+        return self.probabilities[:, k].astype(np.float64)
+
+
+def top_label(data: Labelled) -> tuple[Float64s, Bools]:
+    """Return the confidence in the most probable class, and whether that is the label.
+
+    Args:
+        data: N probabilities and labels.
+
+    Returns:
+        Both of shape (N,). Of equally probable classes the first is the prediction.
+
+    Raises:
+        DataError: If a value or the sum of a row is not that of a distribution.
+    """
+    confidence, right = np.empty(len(data)), np.empty(len(data), dtype=np.bool_)
+    for block in data.blocks():
+        confidence[block.rows] = block.top
+        right[block.rows] = block.right
+    return confidence, right
