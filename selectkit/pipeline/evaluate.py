@@ -4,33 +4,27 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from selectkit import artifact, report
-from selectkit.arrays import Bools
-from selectkit.cache import Features, FeatureStore
 from selectkit.config import EvaluateConfig
 from selectkit.location import local_path
 from selectkit.metrics import Interval
-from selectkit.pipeline.calibrate import certified
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.measure import Judged, Sections, measure, measure_rates
-from selectkit.pipeline.page import (
-    bound_of,
-    delta_of,
-    estimate,
-    name_of,
-    percent,
-    run_report,
-)
+from selectkit.pipeline.figures import Figures, figures_of
+from selectkit.pipeline.judging import Tested, judge
+from selectkit.pipeline.measure import Sections, estimate
+from selectkit.pipeline.measure_sets import class_rows
+from selectkit.pipeline.naming import percent, targets_of
+from selectkit.pipeline.page import run_report
+from selectkit.pipeline.rivals import policy_rows
 from selectkit.pipeline.run import RunDirectory
-from selectkit.policies import ExitPolicy, Outputs, SoftmaxPolicy, Target
-from selectkit.report import PolicyRow
+from selectkit.policies import CascadePolicy
+from selectkit.report import PolicyRow, RunReport
 from selectkit.report.archive import to_artifact
+from selectkit.report.parts import PromiseRow
 
 ALSO = ("coverage=0.8",)
 FEW_CLASSES = 10
@@ -44,6 +38,7 @@ class Evaluation:
         run: The run directory; metrics.json, metrics.csv and report.html are in it.
         document: metrics.json.
         certificate: What is promised, in sentences.
+        promises: What became of each promise.
         policies: The active policy and what it is compared with.
         warnings: What the reader must know.
     """
@@ -51,6 +46,7 @@ class Evaluation:
     run: Path
     document: dict[str, Any]
     certificate: tuple[str, ...]
+    promises: tuple[PromiseRow, ...]
     policies: tuple[PolicyRow, ...]
     warnings: tuple[str, ...]
 
@@ -59,7 +55,7 @@ class Evaluation:
         return self.document
 
     def policy_table(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows: policy, coverage, error among accepted, bound, deferred."""
+        """Return header and rows: policy, coverage, error among accepted, bound, deferred, cost."""
         header = ["policy", "coverage", "error (95 %)", "certified", "deferred"]
         rows = [
             [
@@ -71,6 +67,10 @@ class Evaluation:
             ]
             for row in self.policies
         ]
+        if any(row.cost is not None for row in self.policies):
+            header.append("mean cost")
+            for line, row in zip(rows, self.policies, strict=True):
+                line.append("-" if row.cost is None else f"{row.cost[0]:.4g}")
         return header, rows
 
     def metric_table(self) -> tuple[list[str], list[list[str]]]:
@@ -86,7 +86,8 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """Return the result as lines for people."""
-        return [*self.certificate, f"report: {self.run / 'report.html'}"]
+        kept = [_kept(row) for row in self.promises]
+        return [*self.certificate, *kept, f"report: {self.run / 'report.html'}"]
 
 
 def evaluate(
@@ -117,150 +118,116 @@ def evaluate(
     """
     chosen = settled(EvaluateConfig, config, settings)
     opened = RunDirectory.open(local_path(run, "a run directory"))
-    cache = opened.store(store)
-    policy, _ = opened.policy()
-    calibrator, _ = opened.calibrator()
-    test, outputs = opened.outputs(cache, "val_test", calibrator)
-    judged = _judge(test, outputs, policy, opened.head.positive, opened.head.classes)
-    measured = measure(judged, n_replicates=chosen.replicates, seed=chosen.seed)
-    sections = measured[0]
-    policies = _policies(opened, cache, policy, judged, outputs, sections, chosen, also)
-    page = run_report(opened, cache, test, outputs, judged, measured, policies, chosen)
-    document = _document(opened, test, policy, sections, policies, page.warnings)
+    test = judge(opened, store)
+    figures = figures_of(test, n_replicates=chosen.replicates, seed=chosen.seed)
+    policies = policy_rows(test, figures.sections, chosen, also)
+    page = run_report(test, figures, policies, chosen)
+    document = _document(test, figures, page)
     values, arrays = to_artifact(page)
     about = {"head": opened.head.hash, "policy": document["policy"]}
-    about["fingerprint"] = test.fingerprint
+    about["fingerprint"] = test.rows.fingerprint
     html = report.render(page).encode()
     artifact.save(opened.path / "report.json", "report", {**about, **values}, arrays)
     artifact.save(opened.path / "metrics.json", "metrics", document)
-    artifact.write_bytes(opened.path / "metrics.csv", _csv(sections).encode())
+    artifact.write_bytes(opened.path / "metrics.csv", _csv(figures.sections).encode())
     artifact.write_bytes(opened.path / "report.html", html)
     opened.update("evaluate", chosen)
     result = Evaluation(
         run=opened.path,
         document=artifact.load(opened.path / "metrics.json", "metrics")[0],
         certificate=page.certificate,
+        promises=figures.promises,
         policies=policies,
         warnings=page.warnings,
     )
-    opened.log("evaluate", metrics=document["metrics"]["operating"], warnings=page.warnings)
+    opened.log(
+        "evaluate",
+        metrics=document["metrics"]["operating"],
+        promises=document["promises"],
+        warnings=page.warnings,
+    )
     return result
 
 
-def _judge(
-    test: Features,
-    outputs: Outputs,
-    policy: ExitPolicy,
-    positive: int | None,
-    classes: tuple[str, ...],
-) -> Judged:
-    names, codes = np.unique(test.groups.astype(str), return_inverse=True)
-    return Judged(
-        labels=test.y,
-        probabilities=outputs.probabilities,
-        decision=policy.decide(outputs),
-        groups=None if len(names) == len(test.y) else codes,
-        positive=positive,
-        classes=classes,
-    )
-
-
-def _policies(
-    run: RunDirectory,
-    store: FeatureStore,
-    policy: SoftmaxPolicy,
-    judged: Judged,
-    outputs: Outputs,
-    sections: Sections,
-    config: EvaluateConfig,
-    also: Sequence[str],
-) -> tuple[PolicyRow, ...]:
-    """The active policy between accepting everything and a few other targets."""
-    calibrator, _ = run.calibrator()
-    calib, calib_outputs = run.outputs(store, "val_calib", calibrator)
-    everything = np.ones(len(judged.labels), dtype=np.bool_)
-    rows = [_row("accept everything", "nothing", everything, judged, config)]
-    operating = sections["operating"]
-    for text in also:
-        other, _ = certified(
-            calib,
-            calib_outputs,
-            target=Target.parse(text),
-            delta=delta_of(policy),
-            score=policy.scored_by,
-            positive=judged.positive,
-        )
-        accepted = other.decide(outputs).accepted
-        rows.append(_row(name_of(other), bound_of(other), accepted, judged, config))
-    active = PolicyRow(
-        policy=name_of(policy),
-        coverage=estimate(operating["coverage"]),
-        error=estimate(operating["error"]),
-        deferred=int((~judged.decision.accepted).sum()),
-        bound=bound_of(policy),
-        active=True,
-    )
-    return (active, *(row for row in rows if row.policy != active.policy))
-
-
-def _row(
-    name: str, bound: str, accepted: Bools, judged: Judged, config: EvaluateConfig
-) -> PolicyRow:
-    found = measure_rates(
-        judged,
-        accepted,
-        ("coverage", "error"),
-        n_replicates=config.replicates,
-        seed=config.seed,
-    )
-    return PolicyRow(
-        policy=name,
-        coverage=estimate(found["coverage"]),
-        error=estimate(found["error"]),
-        deferred=int((~accepted).sum()),
-        bound=bound,
-    )
-
-
-def _document(
-    run: RunDirectory,
-    test: Features,
-    policy: ExitPolicy,
-    sections: Sections,
-    policies: tuple[PolicyRow, ...],
-    warnings: tuple[str, ...],
-) -> dict[str, Any]:
-    measured = {
-        section: {name: _plain(interval) for name, interval in names.items()}
-        for section, names in sections.items()
-    }
-    return {
-        "head": run.head.hash,
+def _document(test: Tested, figures: Figures, page: RunReport) -> dict[str, Any]:
+    head, rows, policy = test.run.head, test.rows, test.policy
+    asked = [{"risk": t.risk, "alpha": t.alpha} for t in targets_of(policy)]
+    document: dict[str, Any] = {
+        "head": head.hash,
         "policy": artifact.content_hash(policy.to_dict()),
         "split": {
-            "name": test.split,
-            "fingerprint": test.fingerprint,
-            "n": len(test.y),
-            "groups": len(set(test.groups)),
+            "name": rows.split,
+            "fingerprint": rows.fingerprint,
+            "n": len(rows.y),
+            "groups": len(set(rows.groups)),
         },
-        "classes": list(run.head.classes),
-        "positive": run.head.document["positive"],
-        "target": policy.to_dict()["target"],
+        "classes": list(head.classes),
+        "positive": head.positive if head.positive is None else head.classes[head.positive],
+        "target": asked[0] if len(asked) == 1 else asked,
         "certificate": list(policy.sentences()),
-        "metrics": measured,
-        "policies": [
-            {
-                "policy": row.policy,
-                "active": row.active,
-                "coverage": _finite(row.coverage[0]),
-                "error": dict(zip(("value", "low", "high"), map(_finite, row.error), strict=True)),
-                "certified": row.bound,
-                "deferred": row.deferred,
-            }
-            for row in policies
-        ],
-        "warnings": list(warnings),
+        "promises": [_promise(row) for row in figures.promises],
+        "ranked_by": test.ranking.about,
+        "metrics": {
+            section: {name: _plain(interval) for name, interval in names.items()}
+            for section, names in figures.sections.items()
+        },
+        "policies": [_policy(row) for row in page.policies],
+        "warnings": list(page.warnings),
     }
+    if test.sets is not None and figures.sets is not None:
+        document["sets"] = {
+            "decides": figures.sets.decides,
+            "sizes": [asdict(row) for row in figures.sets.sizes],
+            "classes": [
+                {**asdict(row), "mean_size": _finite(row.mean_size)}
+                for row in class_rows(test.sets, head.classes)
+            ],
+        }
+    if figures.flow is not None and isinstance(policy, CascadePolicy):
+        document["stages"] = [
+            {
+                "name": row.name,
+                "rule": row.rule,
+                "cost": row.cost,
+                "reached": row.reached,
+                "decided": row.decided,
+                "wrong": row.wrong,
+                "error": _estimate(row.error),
+            }
+            for row in figures.flow.stages
+        ]
+        document["cost"] = {
+            "mean": _estimate(figures.flow.cost),
+            "unit": policy.unit,
+            "human": policy.human,
+        }
+    return document
+
+
+def _promise(row: PromiseRow) -> dict[str, Any]:
+    return {**asdict(row), "estimate": _estimate(row.estimate)}
+
+
+def _policy(row: PolicyRow) -> dict[str, Any]:
+    found = {
+        "policy": row.policy,
+        "active": row.active,
+        "coverage": _finite(row.coverage[0]),
+        "error": _estimate(row.error),
+        "certified": row.bound,
+        "deferred": row.deferred,
+    }
+    return found if row.cost is None else {**found, "cost": _estimate(row.cost)}
+
+
+def _kept(row: PromiseRow) -> str:
+    if row.held is None:
+        return f"on val_test: {row.promise}: {row.verdict}"
+    share, (value, low, high) = row.risk != "cost", row.estimate
+    shown = f"{percent(value)} ({100 * low:.3g}-{100 * high:.3g})"
+    if not share:
+        shown = f"{value:.4g} ({low:.4g}-{high:.4g})"
+    return f"on val_test: {row.promise}: {shown} of {row.trials:,} {row.unit}, {row.verdict}"
 
 
 def _csv(sections: Sections) -> str:
@@ -275,7 +242,11 @@ def _csv(sections: Sections) -> str:
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:
-    value, low, high = map(_finite, estimate(interval))
+    return _estimate(estimate(interval))
+
+
+def _estimate(numbers: report.Estimate) -> dict[str, float | None]:
+    value, low, high = map(_finite, numbers)
     return {"value": value, "low": low, "high": high}
 
 

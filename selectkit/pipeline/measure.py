@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from selectkit import metrics
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.metrics import Interval, Statistics
 from selectkit.pipeline.trust import alone, calibration_errors
 from selectkit.policies import Decision
+from selectkit.report.parts import Estimate
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -34,10 +37,12 @@ class Judged:
     Attributes:
         labels: Shape (N,), codes.
         probabilities: Shape (N, K), calibrated.
-        decision: Accepted rows, predictions, scores.
+        decision: Accepted rows, predictions; its score is what the rows are ranked by.
         groups: Shape (N,), resampled as wholes; None when every row is its own group.
         positive: Index of the positive class, None when there is none.
         classes: Names of the classes to be measured one by one, in the order of codes.
+        outside: Shape (N,), for policies that answer with sets: the label is not in the set; None
+            where the answer is the prediction.
     """
 
     labels: Ints
@@ -46,14 +51,17 @@ class Judged:
     groups: Ints | None
     positive: int | None
     classes: tuple[str, ...] = ()
+    outside: Bools | None = None
 
     def rows(self, index: Ints) -> "Judged":
         """Return some of the rows, in the order asked for."""
+        said = self.decision
         decision = Decision(
-            self.decision.accepted[index],
-            self.decision.prediction[index],
-            self.decision.prediction_set[index],
-            self.decision.score[index],
+            said.accepted[index],
+            said.prediction[index],
+            said.prediction_set[index],
+            said.score[index],
+            None if said.stage is None else said.stage[index],
         )
         groups = None if self.groups is None else self.groups[index]
         return Judged(
@@ -63,12 +71,18 @@ class Judged:
             groups,
             self.positive,
             self.classes,
+            None if self.outside is None else self.outside[index],
         )
 
     @property
     def wrong(self) -> Bools:
         """Shape (N,): the prediction is not the label."""
         return np.asarray(self.decision.prediction != self.labels)
+
+    @property
+    def mistake(self) -> Bools:
+        """Shape (N,): the answer is a mistake: a set without the label, or a wrong prediction."""
+        return self.wrong if self.outside is None else self.outside
 
 
 def measure(
@@ -149,6 +163,52 @@ def measure_rates(
         rng=np.random.default_rng(seed),
     )
     return _widened(judged, accepted, found)
+
+
+def measure_ratios(
+    judged: Judged,
+    ratios: Mapping[str, tuple[Bools, npt.NDArray[Any]]],
+    *,
+    n_replicates: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """Measure means over some of the rows, all on the same resamples.
+
+    Args:
+        judged: The test split; its groups are resampled as wholes.
+        ratios: By name the rows that count, shape (N,), and what is averaged over them: booleans,
+            whose rare events get at least the exact interval, or numbers.
+        n_replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Intervals by name; NaN where no row counts.
+    """
+    names = list(ratios)
+    whole = np.stack([ratios[name][0] for name in names], axis=1).astype(np.float64)
+    part = whole * np.stack([ratios[name][1] for name in names], axis=1)
+
+    def evaluate(weights: Ints) -> dict[str, npt.NDArray[np.float64]]:
+        w = weights.astype(np.float64)
+        above, below = w @ part, w @ whole
+        means = np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
+        return {name: means[:, i] for i, name in enumerate(names)}
+
+    found = metrics.bootstrap_statistics(
+        evaluate, n=len(judged.labels), n_replicates=n_replicates, groups=judged.groups,
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    for name, (trials, values) in ratios.items():
+        if values.dtype == np.bool_:
+            found[name] = _hull(found[name], *_count(judged, trials, values & trials))
+        elif found[name].low == found[name].high:
+            found[name] = alone(found[name].value)
+    return {name: found[name] for name in names}
+
+
+def estimate(interval: Interval) -> Estimate:
+    """Return an interval as the report takes it."""
+    return interval.value, interval.low, interval.high
 
 
 def _widened(

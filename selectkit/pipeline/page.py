@@ -1,8 +1,6 @@
 """What the report of a run is made of, from what was measured."""
 
-import math
 import platform
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,79 +8,78 @@ from typing import Any
 import numpy as np
 
 from selectkit import __version__, artifact, metrics, report
-from selectkit.cache import Features, FeatureStore
+from selectkit.cache import Features
 from selectkit.config import EvaluateConfig
-from selectkit.metrics import Interval
-from selectkit.pipeline.measure import Judged, Sections
+from selectkit.pipeline.figures import Figures
+from selectkit.pipeline.judging import Tested
+from selectkit.pipeline.measure import Judged, Sections, estimate
+from selectkit.pipeline.measure_promises import worst
+from selectkit.pipeline.naming import Policy, asked_of, percent, promise_of
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.thumbnails import hardest, thumbnails
-from selectkit.policies import ExitPolicy, Outputs, Target
+from selectkit.policies import CascadePolicy, Outputs
 from selectkit.report import Curve, GroupRow, PolicyRow, Reliability, RunReport
 
 SMALL_TEST = 45  # below it not even a 5 % rate can be shown at 90 % confidence
 MOST_GROUPS = 20
+OF_CLASSES = ("error", "fnr", "fpr", "miss_rate")
+"""What judges single classes also where accepted images are answered with sets."""
 
 
 def run_report(
-    run: RunDirectory,
-    store: FeatureStore,
-    test: Features,
-    outputs: Outputs,
-    judged: Judged,
-    measured: tuple[Sections, Mapping[float, Interval]],
-    policies: tuple[PolicyRow, ...],
-    config: EvaluateConfig,
+    test: Tested, figures: Figures, policies: tuple[PolicyRow, ...], config: EvaluateConfig
 ) -> RunReport:
     """Gather what the page of a run shows.
 
     Args:
-        run: The run.
-        store: Its store.
-        test: Rows of val_test.
-        outputs: What the head says about them.
-        judged: What was decided about them.
-        measured: The figures, and the risk along coverage.
+        test: val_test, and what was decided about it.
+        figures: What was measured.
         policies: Rows of the policy table.
         config: Settings of the evaluation.
 
     Returns:
         The report, rows in the order of their ids.
     """
-    policy, _ = run.policy()
-    sections, curve = measured
+    run, policy, rows, judged = test.run, test.policy, test.rows, test.judged
     decision = judged.decision
-    errors, deferrals = _pictures(store, test, judged, config.thumbnails)
-    order = np.argsort(test.ids.astype(str), kind="stable")
-    n_groups = len(set(test.groups))
+    errors, deferrals = _pictures(test, config.thumbnails)
+    order = np.argsort(rows.ids.astype(str), kind="stable")
     return RunReport(
         title="Trust this prediction, or hand it on?",
         run="/".join(run.path.resolve().parts[-2:]),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        target=_asked(policy),
-        promise=_promise(policy),
+        target=asked_of(policy),
+        promise=promise_of(policy),
         certificate=policy.sentences(),
         policies=policies,
-        metrics=_shown(sections),
+        metrics=_shown(figures.sections, by_sets=judged.outside is not None),
         classes=run.head.classes,
         positive=run.head.positive,
-        labels=test.y[order],
+        labels=rows.y[order],
         predictions=decision.prediction[order],
         confidence=decision.score[order],
         accepted=decision.accepted[order],
-        threshold=policy.threshold if policy.threshold > -1e300 else -math.inf,
-        score=policy.score_name,
-        curve=_curve(curve, sections, policy),
-        reliability=_reliability(outputs, test, sections["probabilities"]["ece_null_level"].value),
+        threshold=test.ranking.threshold,
+        score=test.ranking.name,
+        curve=_curve(figures, policy),
+        reliability=_reliability(
+            test.outputs, rows, figures.sections["probabilities"]["ece_null_level"].value
+        ),
         errors=errors,
         deferrals=deferrals,
-        provenance=_provenance(run, store, test, config),
+        provenance=_provenance(test, config),
         commands=_commands(run, config),
-        warnings=_warnings(test, policy, run, judged),
+        warnings=(*_warnings(rows, policy, run, judged, figures), *test.notes),
         group=None if judged.groups is None else judged.groups[order],
-        groups=() if judged.groups is None else _groups(test, judged),
-        n_groups=0 if judged.groups is None else n_groups,
+        groups=() if judged.groups is None else _groups(rows, judged),
+        n_groups=0 if judged.groups is None else len(set(rows.groups)),
         volume=config.volume,
         error_cost=config.error_cost,
+        promises=figures.promises,
+        ranked_by=test.ranking.about,
+        tunable=test.ranking.tunable,
+        sets=figures.sets,
+        flow=figures.flow,
     )
 
 
@@ -96,9 +93,9 @@ def _groups(test: Features, judged: Judged) -> tuple[GroupRow, ...]:
         for marked in (
             np.ones_like(accepted),
             accepted,
-            accepted & judged.wrong,
+            accepted & judged.mistake,
             positive,
-            positive & judged.wrong,
+            positive & judged.mistake,
         )
     ]
     order = np.lexsort((-counts[0], -counts[2]))[:MOST_GROUPS]
@@ -106,19 +103,21 @@ def _groups(test: Features, judged: Judged) -> tuple[GroupRow, ...]:
 
 
 def _pictures(
-    store: FeatureStore, test: Features, judged: Judged, n: int
+    test: Tested, n: int
 ) -> tuple[tuple[report.Thumbnail, ...], tuple[report.Thumbnail, ...]]:
     """The most confident accepted errors, and the least confident deferred images."""
-    decision = judged.decision
-    worst = hardest(decision.score, decision.accepted & judged.wrong, n, highest=True)
+    judged, decision = test.judged, test.judged.decision
+    worst_ones = hardest(decision.score, decision.accepted & judged.mistake, n, highest=True)
     deferred = hardest(decision.score, ~decision.accepted, n, highest=False)
-    show = thumbnails(store, test, decision.prediction, decision.score)
-    return show(worst), show(deferred)
+    show = thumbnails(test.store, test.rows, decision.prediction, decision.score)
+    return show(worst_ones), show(deferred)
 
 
-def _curve(curve: Mapping[float, Interval], sections: Sections, policy: ExitPolicy) -> Curve:
-    coverage, risk = (sections["operating"][name].value for name in ("coverage", "error"))
-    limits = [c.alpha for c in policy.certificates if c.risk == "error"]
+def _curve(figures: Figures, policy: Policy) -> Curve:
+    operating = figures.sections["operating"]
+    coverage, risk = operating["coverage"].value, operating["error"].value
+    limits = [c.alpha for c in policy.certificates if c.risk == "error" and c.about is None]
+    curve = figures.curve
     return Curve(
         coverage=np.array(list(curve)),
         risk=np.array([i.value for i in curve.values()]),
@@ -126,6 +125,9 @@ def _curve(curve: Mapping[float, Interval], sections: Sections, policy: ExitPoli
         high=np.array([i.high for i in curve.values()]),
         point=(coverage, risk) if coverage > 0 else None,
         limit=limits[0] if limits else None,
+        label="Error among accepted"
+        if figures.sets is None
+        else "Most probable class wrong, among accepted",
     )
 
 
@@ -145,23 +147,35 @@ def _reliability(outputs: Outputs, test: Features, null_level: float) -> Reliabi
     )
 
 
-def _shown(sections: Sections) -> dict[str, report.Estimate]:
+def _shown(sections: Sections, by_sets: bool) -> dict[str, report.Estimate]:
     """The sections one after the other; what is measured twice is named by where."""
-    shown = {name: estimate(i) for name, i in sections["operating"].items() if name != "accuracy"}
-    for section in ("all", "ranking", "probabilities"):
+    shown = {
+        f"top_{name}" if by_sets and name in OF_CLASSES else name: estimate(interval)
+        for name, interval in sections["operating"].items()
+        if name != "accuracy"
+    }
+    for section in ("sets", "all", "ranking", "probabilities"):
+        if section not in sections:
+            continue
         for name, interval in sections[section].items():
             shown[f"{name}_all" if name in shown else name] = estimate(interval)
     return shown
 
 
 def _warnings(
-    test: Features, policy: ExitPolicy, run: RunDirectory, judged: Judged
+    test: Features, policy: Policy, run: RunDirectory, judged: Judged, figures: Figures
 ) -> tuple[str, ...]:
-    lines = []
+    lines = [
+        f"val_test shows more than was promised: {row.promise}, and it is "
+        f"{percent(row.estimate[0]) if row.risk != 'cost' else f'{row.estimate[0]:.4g}'}. A "
+        "promise may fail with probability delta; if it fails again, the images to come are not "
+        "those of val_calib"
+        for row in worst(figures.promises)
+    ]
     decided = judged.decision.accepted
     if judged.positive is not None:
         positives = decided & (test.y == judged.positive)
-        if positives.any() and (judged.decision.prediction[positives] != judged.positive).all():
+        if positives.any() and judged.mistake[positives].all():
             lines.append(
                 f"every decided image of the positive class {run.head.classes[judged.positive]!r} "
                 "was missed; an error rate hides that when positives are rare: ask for --target fnr"
@@ -179,24 +193,40 @@ def _warnings(
     missing = [c for k, c in enumerate(run.head.classes) if not (test.y == k).any()]
     if missing:
         lines.append(f"val_test has no image of: {', '.join(missing)}")
+    if judged.outside is not None:
+        lines.append(
+            "accepted images are answered with sets; error, FNR, curves and the comparison with "
+            "other policies judge the most probable class of each set, and nothing is promised "
+            "about that"
+        )
     if policy.infeasible is not None:
-        lines.append("no threshold could be certified, so everything is deferred")
+        lines.append("nothing could be certified, so everything is deferred")
+    if isinstance(policy, CascadePolicy) and policy.human is None and not decided.all():
+        lines.append(
+            "the cost of a deferred image is unknown, so the mean cost leaves out what becomes of "
+            f"the {int((~decided).sum()):,} that no stage decides"
+        )
     return tuple(lines)
 
 
-def _provenance(
-    run: RunDirectory, store: FeatureStore, test: Features, config: EvaluateConfig
-) -> dict[str, str]:
+def _provenance(test: Tested, config: EvaluateConfig) -> dict[str, str]:
+    run, store, rows = test.run, test.store, test.rows
     views = [store.view(name) for name in run.head.view.split("+")]
     backbones = " and ".join(str(view.fingerprint.get("id", "unknown")) for view in views)
+    stages = {
+        f"stage {i + 1}": f"{stage['name']}: {stage['run']}, {stage['head']}"
+        for i, stage in enumerate(test.document.get("stages", ()))
+    }
     return {
         "selectkit": f"{__version__}; Python {platform.python_version()}, NumPy {np.__version__}",
         "store": f"{store.path.name}, {store.rows:,} rows",
         "view": f"{run.head.view} ({backbones}), {run.head.document['view_hash']}",
         "head": run.head.hash,
         "calibrator": run.calibrator()[1],
-        "policy": artifact.content_hash(run.policy()[1]),
-        "val_test": f"{len(test.y):,} labelled images, {test.fingerprint}",
+        "policy": artifact.content_hash(test.document),
+        "rule": test.policy.rule(),
+        **stages,
+        "val_test": f"{len(rows.y):,} labelled images, {rows.fingerprint}",
         "bootstrap": f"{config.replicates:,} replicates, seed {config.seed}",
     }
 
@@ -220,58 +250,3 @@ def _flags(config: Any) -> str:
         for key, value in vars(config).items()
         if value != getattr(default, key)
     )
-
-
-def delta_of(policy: ExitPolicy) -> float:
-    """Return the probability with which the policy's promises may fail."""
-    return float(policy.to_dict()["delta"])
-
-
-def _asked(policy: ExitPolicy) -> str:
-    rates = " and ".join(
-        f"coverage of {percent(t.alpha)}"
-        if t.risk == "coverage"
-        else f"{t.risk} <= {percent(t.alpha)}"
-        for t in targets_of(policy)
-    )
-    return f"{rates}, confidence {1 - delta_of(policy):.0%}" if _promise(policy) == "pac" else rates
-
-
-def targets_of(policy: ExitPolicy) -> tuple[Target, ...]:
-    """Return what was asked of a policy."""
-    asked = policy.to_dict()["target"]
-    several = [asked] if isinstance(asked, dict) else asked
-    return tuple(Target(one["risk"], one["alpha"]) for one in several)
-
-
-def name_of(policy: ExitPolicy) -> str:
-    """Return the name of a policy in tables, for instance "error=0.05" or "gate error=0.05"."""
-    asked = ",".join(map(str, targets_of(policy)))
-    return asked if policy.kind == "softmax" else f"{policy.kind} {asked}"
-
-
-def bound_of(policy: ExitPolicy) -> str:
-    """Return in short what a policy certifies."""
-    if policy.infeasible is not None:
-        return "infeasible"
-    bounds = [f"{c.risk} <= {percent(c.alpha)}" for c in policy.certificates if c.kind == "pac"]
-    return ", ".join(bounds) or "nothing"
-
-
-def _promise(policy: ExitPolicy) -> report.Promise:
-    """The weakest kind of promise among those that are made."""
-    if not policy.certificates:
-        return "infeasible"
-    kinds = {c.kind for c in policy.certificates}
-    order: tuple[report.Promise, ...] = ("none", "expectation", "pac")
-    return next(kind for kind in order if kind in kinds)
-
-
-def estimate(interval: Interval) -> report.Estimate:
-    """Return an interval as the report takes it."""
-    return interval.value, interval.low, interval.high
-
-
-def percent(value: float) -> str:
-    """Return a rate as text for the terminal."""
-    return "-" if math.isnan(value) else f"{100 * value:.3g} %"

@@ -2,7 +2,6 @@
 
 from selectkit.report.model import (
     Curve,
-    Estimate,
     GroupRow,
     PolicyRow,
     Promise,
@@ -11,6 +10,7 @@ from selectkit.report.model import (
     Thumbnail,
 )
 from selectkit.report.page import render
+from selectkit.report.parts import Estimate
 
 __all__ = [
     "Curve",

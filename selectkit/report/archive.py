@@ -10,12 +10,21 @@ import numpy.typing as npt
 
 from selectkit.report.model import (
     Curve,
-    Estimate,
     GroupRow,
     PolicyRow,
     Reliability,
     RunReport,
     Thumbnail,
+)
+from selectkit.report.parts import (
+    ClassSets,
+    Estimate,
+    Flow,
+    FrontPoint,
+    PromiseRow,
+    Sets,
+    SizeRow,
+    StageRow,
 )
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -52,6 +61,11 @@ def to_artifact(report: RunReport) -> tuple[dict[str, Any], Arrays]:
         "reliability": None,
         "errors": [_caption(thumb) for thumb in report.errors],
         "deferrals": [_caption(thumb) for thumb in report.deferrals],
+        "ranked_by": report.ranked_by,
+        "tunable": report.tunable,
+        "promises": [_plain(asdict(row)) for row in report.promises],
+        "sets": None if report.sets is None else _plain(asdict(report.sets)),
+        "flow": None if report.flow is None else _plain(asdict(report.flow)),
     }
     arrays: Arrays = {"threshold": np.array([report.threshold])}
     for name, dtype in _ROWS.items():
@@ -103,17 +117,77 @@ def from_artifact(values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[An
         reliability=_reliability(values["reliability"], arrays),
         errors=_thumbnails("errors", values, arrays),
         deferrals=_thumbnails("deferrals", values, arrays),
+        ranked_by=values.get("ranked_by", ""),
+        tunable=values.get("tunable", True),
+        promises=tuple(_promise(row) for row in values.get("promises", ())),
+        sets=_sets(values.get("sets")),
+        flow=_flow(values.get("flow")),
     )
 
 
 def _policy(row: PolicyRow) -> dict[str, Any]:
     values = {f.name: getattr(row, f.name) for f in fields(row)}
-    return {**values, "coverage": _nulls(row.coverage), "error": _nulls(row.error)}
+    cost = None if row.cost is None else _nulls(row.cost)
+    values |= {"coverage": _nulls(row.coverage), "error": _nulls(row.error), "cost": cost}
+    return values
 
 
 def _policy_row(values: Mapping[str, Any]) -> PolicyRow:
     estimates = {name: _nans(values[name]) for name in ("coverage", "error")}
-    return PolicyRow(**{**values, **estimates})
+    cost = values.get("cost")
+    return PolicyRow(**{**values, **estimates, "cost": None if cost is None else _nans(cost)})
+
+
+def _promise(values: Mapping[str, Any]) -> PromiseRow:
+    return PromiseRow(**{**values, "estimate": _nans(values["estimate"])})
+
+
+def _sets(values: Mapping[str, Any] | None) -> Sets | None:
+    if values is None:
+        return None
+    return Sets(
+        decides=values["decides"],
+        metrics={name: _nans(numbers) for name, numbers in values["metrics"].items()},
+        sizes=tuple(SizeRow(**row) for row in values["sizes"]),
+        classes=tuple(
+            ClassSets(**{**row, "mean_size": _nan(row["mean_size"])}) for row in values["classes"]
+        ),
+        n_classes=values["n_classes"],
+    )
+
+
+def _flow(values: Mapping[str, Any] | None) -> Flow | None:
+    if values is None:
+        return None
+    rows = tuple(
+        StageRow(**{**row, "error": _nans(row["error"]), "before": _nans(row["before"])})
+        for row in values["stages"]
+    )
+    cost, risk = values["measured"]
+    return Flow(
+        stages=rows,
+        n=values["n"],
+        unit=values["unit"],
+        human=values["human"],
+        cost=_nans(values["cost"]),
+        risk=values["risk"],
+        limit=values["limit"],
+        measured=(_nan(cost), _nan(risk)),
+        front=tuple(FrontPoint(**point) for point in values["front"]),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return plain values with null for numbers that are none."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _nan(number: float | None) -> float:
+    return nan if number is None else number
 
 
 def _curve(values: Mapping[str, Any] | None, arrays: Mapping[str, Any]) -> Curve | None:

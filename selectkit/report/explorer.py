@@ -115,8 +115,8 @@ def data(report: RunReport) -> dict[str, Any]:
 
 
 def section(report: RunReport) -> str:
-    """Return the explorer as HTML with its data; nothing when there is no sample."""
-    if not len(report.labels):
+    """Return the explorer as HTML with its data; nothing when there is no threshold to move."""
+    if not len(report.labels) or not report.tunable:
         return ""
     table = json.dumps(data(report), separators=(",", ":"), allow_nan=False)
     about = f", class {report.classes[report.positive]}" if report.positive is not None else ""
@@ -137,7 +137,7 @@ def section(report: RunReport) -> str:
         '<section id="explorer" aria-labelledby="explorer-title">'
         '<h2 id="explorer-title">Threshold explorer</h2>'
         f'<p class="lead">What other thresholds would have done on the {len(report.labels):,} '
-        f"images of {text(report.split)}.</p>"
+        f"images of {text(report.split)}. {text(report.ranked_by)}</p>"
         '<p class="caution"><strong>A threshold chosen here carries no certificate:</strong> it '
         "would be picked by looking at the test images. For a promise, ask for a target instead: "
         "<code>selectkit calibrate RUN --target error=0.05</code></p>"

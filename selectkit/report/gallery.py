@@ -11,11 +11,15 @@ from selectkit.report.wording import number, text
 def thumbnails(report: RunReport) -> str:
     """Return the pictures of the worst accepted errors and of deferred samples."""
     n_errors = int((report.accepted & ~report.correct).sum())
+    what, none = "Accepted and wrong", "No accepted image is wrong."
+    if report.answers_with_sets and report.sets is not None:
+        n_errors = report.sets.missed
+        what, none = "True class not in the set", "Every set has the true class in it."
     n_deferred = int((~report.accepted).sum())
     return (
         "<section><h2>Images worth a look</h2>"
-        f"<h3>Accepted and wrong, most confident first{_of(report.errors, n_errors)}</h3>"
-        + _gallery(report.errors, "No accepted image is wrong.", n_errors)
+        f"<h3>{what}, most confident first{_of(report.errors, n_errors)}</h3>"
+        + _gallery(report.errors, none, n_errors)
         + f"<h3>Deferred{_of(report.deferrals, n_deferred)}</h3>"
         + _gallery(report.deferrals, "No image was deferred.", n_deferred)
         + "</section>"

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from math import isnan
 
-from selectkit.report import wording
-from selectkit.report.model import Estimate, RunReport
+from selectkit.report import kept, wording
+from selectkit.report.model import RunReport
+from selectkit.report.parts import Estimate, Flow, Sets
 from selectkit.report.sections import drawings
 from selectkit.report.wording import number, percent
 
@@ -27,9 +28,16 @@ def document(report: RunReport, figures: str) -> str:
     ]
     if report.warnings:
         parts += ["## Before you rely on this", _list(report.warnings)]
+    if report.promises:
+        parts += ["## Promises, checked", _promises(report)]
     if report.policies:
         parts += ["## Policies", _policies(report)]
+    if report.sets is not None and report.sets.passed:
+        parts += ["## Prediction sets", _sets(report.sets)]
+    if report.flow is not None:
+        parts += ["## Stages", _stages(report.flow)]
     parts += ["## Figures"]
+    parts += [cell(report.ranked_by)] if report.ranked_by else []
     parts += [f"![{cell(d.alt)}]({figures}/{d.name}.png)" for d in drawings(report).values()]
     if report.groups:
         parts += ["## Groups", _groups(report)]
@@ -77,7 +85,36 @@ def _policies(report: RunReport) -> str:
         ]
         for row in report.policies
     ]
-    return table(["Policy", "Coverage", "Wrong among accepted", "Deferred", "Certified"], rows)
+    header = ["Policy", "Coverage", "Wrong among accepted", "Deferred", "Certified"]
+    if any(row.cost is not None for row in report.policies):
+        header.append("Mean cost")
+        for line, row in zip(rows, report.policies, strict=True):
+            line.append("–" if row.cost is None else number(row.cost[0]))
+    return table(header, rows)
+
+
+def _promises(report: RunReport) -> str:
+    rows = [[row.promise, *kept.figure(row), row.verdict] for row in kept.foremost(report.promises)]
+    return table(["Promise", "On the test split", "95 % interval", "Counted", "Verdict"], rows)
+
+
+def _sets(found: Sets) -> str:
+    rows = [
+        [str(row.size), f"{row.n:,}", f"{row.n - row.inside:,}", percent(1 - row.inside / row.n)]
+        for row in found.sizes
+    ]
+    return table(["Classes in the set", "Images", "Without the true class", "Share"], rows)
+
+
+def _stages(cascade: Flow) -> str:
+    rows = [
+        [row.name, row.rule, f"{number(row.cost)} {cascade.unit}", f"{row.reached:,}",
+         f"{row.decided:,}", f"{row.wrong:,}", _rate(row.error)]
+        for row in cascade.stages
+    ]  # fmt: skip
+    cost = f"Mean cost {number(cascade.cost[0])} {cascade.unit}; {cascade.deferred:,} deferred."
+    header = ["Stage", "Decides if", "Cost", "Reached by", "Decides", "Wrong", "Error"]
+    return f"{table(header, rows)}\n\n{cell(cost)}"
 
 
 def _groups(report: RunReport) -> str:

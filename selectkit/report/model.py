@@ -13,8 +13,8 @@ import numpy as np
 from selectkit.arrays import Bools, Floats, Ints, class_labels
 from selectkit.errors import DataError
 from selectkit.metrics import ReliabilityBins
+from selectkit.report.parts import Estimate, Flow, PromiseRow, Sets
 
-Estimate: TypeAlias = tuple[float, float, float]  # value, low, high; NaN where there is none
 Promise: TypeAlias = Literal["pac", "expectation", "none", "infeasible"]
 
 
@@ -29,6 +29,7 @@ class PolicyRow:
         deferred: Number of samples handed on.
         bound: What is certified, as text, for instance "error <= 2 % (confidence 90 %)".
         active: Whether this is the policy that the arrays of the report describe.
+        cost: Mean cost of a sample with its 95 % interval; None when no costs are known.
     """
 
     policy: str
@@ -37,6 +38,7 @@ class PolicyRow:
     deferred: int
     bound: str
     active: bool = False
+    cost: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,11 @@ class RunReport:
         n_groups: How many groups there are.
         volume: Images per day that the threshold explorer starts with.
         error_cost: What a wrong decision costs there, in deferrals.
+        promises: What became of each promise on the split.
+        ranked_by: A sentence that says what `confidence` is; empty when `score` says it all.
+        tunable: Whether another threshold on `confidence` would be a policy of the same kind.
+        sets: Prediction sets, of a policy that has them.
+        flow: What each stage did, of a cascade.
     """
 
     title: str
@@ -230,6 +237,11 @@ class RunReport:
     n_groups: int = 0
     volume: int = 1000
     error_cost: float = 10.0
+    promises: tuple[PromiseRow, ...] = ()
+    ranked_by: str = ""
+    tunable: bool = True
+    sets: Sets | None = None
+    flow: Flow | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit each other."""
@@ -252,6 +264,11 @@ class RunReport:
     def correct(self) -> Bools:
         """Shape (N,): where the prediction equals the label."""
         return np.asarray(self.predictions == self.labels, dtype=np.bool_)
+
+    @property
+    def answers_with_sets(self) -> bool:
+        """Whether accepted samples get a set of classes, so that "wrong" is about sets."""
+        return self.sets is not None and self.sets.decides == "accepted"
 
     @property
     def active(self) -> PolicyRow | None:

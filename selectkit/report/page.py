@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from string import Template
 
-from selectkit.report import explorer, gallery, sections
+from selectkit.report import explorer, gallery, kept, sections, sets, stages
 from selectkit.report.model import RunReport
 from selectkit.report.wording import text
 
@@ -27,7 +27,10 @@ def render(report: RunReport) -> str:
     parts: Iterable[str] = (
         sections.verdict(report),
         sections.warnings(report),
+        kept.section(report),
         sections.policies(report),
+        sets.section(report),
+        stages.section(report),
         explorer.section(report),
         sections.figures(report),
         sections.groups(report),

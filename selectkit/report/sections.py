@@ -6,8 +6,9 @@ import numpy as np
 
 from selectkit.arrays import Ints
 from selectkit.report import figures as draw
-from selectkit.report import wording
-from selectkit.report.model import Estimate, GroupRow, PolicyRow, RunReport
+from selectkit.report import sets, stages, wording
+from selectkit.report.model import GroupRow, PolicyRow, RunReport
+from selectkit.report.parts import Estimate, Sets
 from selectkit.report.svg import Drawing
 from selectkit.report.wording import number, percent, text
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
@@ -44,18 +45,23 @@ def policies(report: RunReport) -> str:
     """Return the table of the compared policies, or nothing."""
     if not report.policies:
         return ""
+    priced = any(row.cost is not None for row in report.policies)
     head = (
         '<th scope="col">Policy</th><th scope="col" class="number">Coverage</th>'
         '<th scope="col" class="number">Wrong among accepted</th>'
-        '<th scope="col" class="number">Deferred</th><th scope="col">Certified</th>'
+        + ('<th scope="col" class="number">Mean cost</th>' if priced else "")
+        + '<th scope="col" class="number">Deferred</th><th scope="col">Certified</th>'
     )
-    rows = "".join(_policy(row) for row in report.policies)
+    rows = "".join(_policy(row, priced) for row in report.policies)
+    of_sets = ""
+    if report.answers_with_sets:
+        of_sets = " Of the policy that answers with sets, the most probable class is judged here."
     return (
         "<section><h2>Policies</h2>"
         f'<p class="lead">Measured on the test split {text(report.split)}: '
         f"{len(report.labels):,} images that no choice was made on. Below each share stands its "
         "95 % interval. Each certificate holds on its own; to choose one after seeing several, ask "
-        "for a smaller delta.</p>"
+        f"for a smaller delta.{of_sets}</p>"
         f"{_table('Policies', head, rows)}</section>"
     )
 
@@ -73,6 +79,12 @@ def drawings(report: RunReport) -> dict[str, Drawing]:
         found["scores"] = draw.scores(
             report.confidence, report.correct, report.accepted, report.threshold, report.score
         )
+    if report.sets is not None and report.sets.passed:
+        found["set-sizes"] = sets.sizes(report.sets)
+    if report.flow is not None:
+        found["stages"] = stages.flow(report.flow)
+        if report.flow.front:
+            found["front"] = stages.front(report.flow)
     if report.accepted.any():
         found["confusion"] = draw.confusion(confusion_matrix(report), report.classes)
     return found
@@ -80,7 +92,7 @@ def drawings(report: RunReport) -> dict[str, Drawing]:
 
 def figures(report: RunReport) -> str:
     """Return the figures with their captions."""
-    found = {name: drawing.inline() for name, drawing in drawings(report).items()}
+    drawn = drawings(report)
     captions = {
         "risk": ("Risk and coverage", _about_risk),
         "generalized": ("Generalized risk", _about_generalized),
@@ -89,11 +101,11 @@ def figures(report: RunReport) -> str:
         "confusion": ("Confusion among accepted", _about_confusion),
     }
     parts = [
-        _figure(title, text(about(report)), found[name])
+        _figure(title, text(about(report)), drawn[name].inline())
         for name, (title, about) in captions.items()
-        if name in found
+        if name in drawn
     ]
-    if "confusion" not in found:
+    if "confusion" not in drawn:
         empty = '<p class="empty">No matrix to show.</p>'
         parts.append(_figure("Confusion among accepted", "Nothing was accepted.", empty))
     return f'<div class="figures">{"".join(parts)}</div>'
@@ -106,12 +118,14 @@ def groups(report: RunReport) -> str:
     head = (
         '<th scope="col">Group</th><th scope="col" class="number">Images</th>'
         '<th scope="col" class="number">Decided</th>'
-        '<th scope="col" class="number">Wrong among decided</th>'
+        f'<th scope="col" class="number">{_mistake(report)}</th>'
         '<th scope="col">95 % interval</th>'
     )
     if report.positive is not None:
         head += '<th scope="col" class="number">Missed positives</th>'
-    rows = "".join(_group(row, report.positive is not None) for row in report.groups)
+    rows = "".join(
+        _group(row, _mistake(report), report.positive is not None) for row in report.groups
+    )
     which = "Every group of the test split"
     if len(report.groups) < report.n_groups:
         which = (
@@ -172,6 +186,8 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
             *_share(int((accepted & ~report.correct).sum()), decided, "", noise),
         ),
     ]
+    if report.answers_with_sets and report.sets is not None:
+        return [*tiles[:2], *_about_sets(report.sets)]
     if report.positive is None:
         wrong = int((~report.correct).sum())
         return [*tiles, ("Wrong if nothing were deferred", *_share(wrong, n, "images"))]
@@ -187,6 +203,16 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     ]
 
 
+def _about_sets(found: Sets) -> list[tuple[str, str, str]]:
+    size, inside = found.metrics["mean_set_size"], found.metrics["set_coverage"]
+    outside = (1 - inside[0], 1 - inside[2], 1 - inside[1])
+    noise = f"; 95 % interval {wording.interval(outside, True)}" if found.passed else ""
+    return [
+        ("True class not in the set", *_share(found.missed, found.passed, "", noise)),
+        ("Classes in a set", _big(size[0], number(size[0])), "on average"),
+    ]
+
+
 def _share(count: int, total: int, unit: str, more: str = "") -> tuple[str, str]:
     share = count / total if total else float("nan")
     return _big(share, percent(share)), f"{count:,} of {total:,} {unit}".strip() + more
@@ -196,20 +222,35 @@ def _big(value: float, shown: str) -> str:
     return f'<dd><data value="{value!r}">{shown}</data></dd>'
 
 
-def _policy(row: PolicyRow) -> str:
+def _policy(row: PolicyRow, priced: bool) -> str:
     kind = ' class="active"' if row.active else ""
     mark = ' <span class="mark">this report</span>' if row.active else ""
     return (
         f"<tr{kind}>"
         f'<th scope="row">{text(row.policy)}{mark}</th>'
         f"{_stacked('Coverage', row.coverage)}{_stacked('Wrong among accepted', row.error)}"
+        f"{_cost(row) if priced else ''}"
         '<td class="number" data-label="Deferred">'
         f'<data value="{row.deferred}">{row.deferred:,}</data></td>'
         f'<td data-label="Certified">{text(row.bound)}</td></tr>'
     )
 
 
-def _group(row: GroupRow, with_positives: bool) -> str:
+def _cost(row: PolicyRow) -> str:
+    value, low, high = row.cost or (float("nan"),) * 3
+    below = "" if isnan(low) else wording.interval((value, low, high), False)
+    return (
+        f'<td class="number" data-label="Mean cost"><data value="{value!r}">{number(value)}</data>'
+        f'<span class="interval" data-low="{low!r}" data-high="{high!r}">{below}</span></td>'
+    )
+
+
+def _mistake(report: RunReport) -> str:
+    """What a wrong answer is called."""
+    return "True class not in the set" if report.answers_with_sets else "Wrong among decided"
+
+
+def _group(row: GroupRow, mistake: str, with_positives: bool) -> str:
     error = row.wrong / row.accepted if row.accepted else float("nan")
     bounds = (clopper_pearson_lower, clopper_pearson_upper)
     low, high = (float(bound(row.wrong, row.accepted, 0.025)) for bound in bounds)
@@ -217,7 +258,7 @@ def _group(row: GroupRow, with_positives: bool) -> str:
     cells = (
         f'<td class="number" data-label="Images">{row.n:,}</td>'
         f'<td class="number" data-label="Decided">{percent(row.accepted / row.n)}</td>'
-        f'<td class="number" data-label="Wrong among decided"><data value="{error!r}">'
+        f'<td class="number" data-label="{mistake}"><data value="{error!r}">'
         f"{percent(error)}</data> ({row.wrong:,} of {row.accepted:,})</td>"
         f'<td class="interval" data-label="95 % interval">{shown}</td>'
     )
@@ -276,6 +317,7 @@ def _about_risk(report: RunReport) -> str:
     return (
         "Deferring more leaves fewer mistakes. The band is the 95 % interval at each coverage"
         + ("; the dot is where this policy works." if dot else ".")
+        + (f" {report.ranked_by}" if report.ranked_by else "")
     )
 
 
@@ -290,13 +332,16 @@ def _about_reliability(report: RunReport) -> str:
     bins = report.reliability
     if bins is None:
         return ""
-    marks = "The marks show how often the prediction was right; red is the gap to its probability. "
+    marks = (
+        "The marks show how often the most probable class was right; red is the gap to its "
+        "probability. "
+    )
     line = "The line is the same without bins. " if bins.smooth is not None else ""
     return marks + line + wording.calibration_error(bins)
 
 
 def _about_scores(report: RunReport) -> str:
-    where = "no single threshold"
+    where = "this policy is no threshold on it"
     if isinf(report.threshold):
         where = "every image deferred" if report.threshold > 0 else "every image accepted"
     elif not isnan(report.threshold):
@@ -309,6 +354,8 @@ def _about_confusion(report: RunReport) -> str:
         "Rows are true classes, columns predictions. Red cells are mistakes, on a scale that "
         "keeps rare ones visible."
     )
+    if report.answers_with_sets:
+        caption += " Of each set the most probable class counts."
     if report.positive is not None:
         caption += f" Positive class: {report.classes[report.positive]}."
     return caption

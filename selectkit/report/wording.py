@@ -6,7 +6,8 @@ from math import isfinite, isnan
 import numpy as np
 
 from selectkit.arrays import Bools, Ints
-from selectkit.report.model import Curve, Estimate, Reliability
+from selectkit.report.model import Curve, Reliability
+from selectkit.report.parts import Estimate
 
 # name -> label, explanation, whether it is a rate shown in percent
 METRICS: dict[str, tuple[str, str, bool]] = {
@@ -20,6 +21,24 @@ METRICS: dict[str, tuple[str, str, bool]] = {
     ),
     "balanced_accuracy": ("Balanced accuracy", "Mean over the classes of the share found.", True),
     "mcc": ("Matthews correlation", "1 is perfect, 0 is chance; robust to rare classes.", False),
+    "top_error": (
+        "Most probable class wrong",
+        "Among accepted, whatever else their set holds.",
+        True,
+    ),
+    "top_fnr": ("FNR of the most probable class", "Among the positives that are accepted.", True),
+    "top_miss_rate": ("Miss rate of the most probable class", "Of all positives.", True),
+    "top_fpr": ("FPR of the most probable class", "Among the negatives that are accepted.", True),
+    "set_coverage": ("True class in the set", "Of images that pass the score.", True),
+    "set_fnr": ("Positive class not in the set", "Of positives that pass the score.", True),
+    "mean_set_size": ("Mean size of a set", "Classes, of images that pass the score.", False),
+    "singleton_share": ("Sets of a single class", "Of images that pass the score.", True),
+    "singleton_error": ("Wrong among single classes", "Of sets that are a single class.", True),
+    "mean_cost": (
+        "Mean cost",
+        "Of an image, in the unit that costs were given in.",
+        False,
+    ),
     "auroc": ("AUROC", "Chance that a positive scores above a negative.", False),
     "fnr": ("FNR", "Missed positives among the positives decided automatically.", True),
     "miss_rate": ("Miss rate", "Positives wrongly cleared, of all positives.", True),
