@@ -5,7 +5,7 @@
 '0.1.0'
 
 The verbs of the command line are functions here: `sk.extract`, `sk.split`, `sk.fit`,
-`sk.calibrate`, `sk.compare`, `sk.evaluate`, `sk.plan`; `sk.sweep`
+`sk.calibrate`, `sk.compare`, `sk.evaluate`, `sk.plan`, `sk.bench_policies`; `sk.sweep`
 is `fit --sweep`. They are imported when they are first used.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = ("calibrate", "extract")
-_VERBS = ("compare", "evaluate", "fit", "plan", "split", "sweep")
+_VERBS = ("bench_policies", "compare", "evaluate", "fit", "plan", "split", "sweep")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import typer
 
 from selectkit import __version__
 from selectkit.cli import (
+    bench,
     calibrate,
     compare,
     config,
@@ -36,6 +37,7 @@ for module in (
     doctor,
 ):  # fmt: skip
     app.command(module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(bench.app, name="bench")
 app.add_typer(config.app, name="config")
 
 

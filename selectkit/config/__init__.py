@@ -1,6 +1,7 @@
 """Typed configuration: a frozen dataclass per command, from TOML, flags or keyword arguments."""
 
 from selectkit.config.run_config import (
+    BenchConfig,
     CalibrateConfig,
     CompareConfig,
     EvaluateConfig,
@@ -14,6 +15,7 @@ from selectkit.config.run_config import (
 from selectkit.config.toml import build, json_schema, read_toml, to_toml
 
 __all__ = [
+    "BenchConfig",
     "CalibrateConfig",
     "CompareConfig",
     "EvaluateConfig",

@@ -1,5 +1,7 @@
 """The verbs: each reads what the one before it wrote, and only its own split."""
 
+from selectkit.pipeline.bench import bench_policies
+from selectkit.pipeline.bench_answer import PolicyBench
 from selectkit.pipeline.calibrate import calibrate
 from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.compare import Comparison, compare
@@ -21,10 +23,12 @@ __all__ = [
     "ExtractSummary",
     "FitSummary",
     "Plan",
+    "PolicyBench",
     "Quickstart",
     "RunDirectory",
     "SplitSummary",
     "SweepSummary",
+    "bench_policies",
     "calibrate",
     "compare",
     "evaluate",

@@ -68,3 +68,5 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
         verb = cls.__name__.removesuffix("Config").lower()
         flags = {p.name for p in commands[verb].params} - common
         assert flags == {f.name for f in fields(cls)}
+    policies = {p.name for p in commands["bench"].commands["policies"].params} - common
+    assert policies == {f.name for f in fields(config.BenchConfig)}

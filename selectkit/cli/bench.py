@@ -1,0 +1,74 @@
+"""`selectkit bench policies`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selectkit.cli.options import ConfigFile, Json, StoreOverride, flag, settings
+from selectkit.config import BenchConfig
+
+app = typer.Typer(help="Compare methods on repeated random re-splits.", no_args_is_help=True)
+
+
+@app.command()
+def policies(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(help="Run directory, or a file *.npz with labels, and logits."),
+    ],
+    target: Annotated[list[str] | None, flag(BenchConfig, "target")] = None,
+    cost: Annotated[str | None, flag(BenchConfig, "cost")] = None,
+    delta: Annotated[float | None, flag(BenchConfig, "delta")] = None,
+    score: Annotated[str | None, flag(BenchConfig, "score")] = None,
+    positive: Annotated[int | None, flag(BenchConfig, "positive")] = None,
+    share: Annotated[float | None, flag(BenchConfig, "share")] = None,
+    splits: Annotated[int | None, flag(BenchConfig, "splits")] = None,
+    seed: Annotated[int | None, flag(BenchConfig, "seed")] = None,
+    workers: Annotated[int | None, flag(BenchConfig, "workers")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder: also write policies.json, .md, .svg and .png."),
+    ] = None,
+    store: StoreOverride = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Compare exit policies: coverage, and how often their promise is broken.
+
+    Each re-split of a run's held-out rows (val_calib and val_test) calibrates
+    every policy on a random part and judges it on the rest and on all rows.
+    An empirical threshold, which promises without proof, is among them. Exit
+    code 1 means that a certified policy broke its promise too often.
+
+    Examples:
+      selectkit bench policies run --target error=0.05 --target fnr=0.02
+
+      selectkit bench policies run --target fnr=0.02,fpr=0.05 --out bench
+
+      selectkit bench policies logits.npz --cost miss=50,false_alarm=3,defer=1
+    """
+    from selectkit.cli.output import print_json, print_table, progress_bar, say, warn
+    from selectkit.pipeline.bench import bench_policies, require_folder, write_policies
+
+    if out is not None:
+        require_folder(out)
+    chosen = settings(context, BenchConfig, "bench", config)
+    with progress_bar("bench", "re-splits", json) as bar:
+        task = bar.task_ids[0]
+
+        def watch(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        answer = bench_policies(source, config=chosen, store=store, watch=watch)
+    if out is not None:
+        write_policies(answer, out)
+    if json:
+        print_json(answer.to_dict())
+    else:
+        for title, header, rows in answer.tables():
+            print_table(title, header, rows)
+        say(*answer.lines(), *([f"bench: {out}"] if out else []))
+        warn(answer.warnings)
+    raise typer.Exit(1 if answer.refuted else 0)
