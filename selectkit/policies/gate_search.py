@@ -5,12 +5,21 @@ the score at which coverage is c, and their number is at most binomial: the prob
 P(Bin(N, c) >= n), ties included. All thresholds at or below S_(n) have at least its coverage, so
 one such event covers them all.
 
-Risks. Candidates accept the rows strictly above one of the scores: given this score, they are
-independent draws from what the candidate accepts. They are tested from strict to lax, first the
-strictest whose coverage is certified, each by the largest of its p-values, until one fails. Where
-coverage asks for so little that an early error would end the walk, it has several starts, set by
-counts (Wiens, 2003). That argument is exact for scores without ties; with ties, and where a risk
-is about some of the rows only, the promise has been simulated, not proven.
+Risks. Candidates accept the rows strictly above one of the scores. Each risk is walked on its own,
+at an equal share of what coverage leaves of delta: from strict to lax, first the strictest
+candidate whose coverage is certified, until a test fails. Where coverage asks for so little that an
+early error would end the walk, it has several starts (Wiens, 2003). Any threshold in all walks
+keeps all risks; the laxest is taken.
+
+The proof is that of `selectkit.risk.threshold`, for each risk among the rows it is about. A start
+is the (n + 1)-th largest score of all rows, or of the rows that the risk is about: given it, those
+of them that lie above are independent draws from what is accepted, and their number tells nothing
+more about errors. How many starts there are follows from how many rows the risk is about, not from
+where these lie. One sequence of tests for all risks (the largest of their p-values, each with all
+of delta) would certify a little more, but walks into one risk could then depend on counts that say
+something about another. Like that proof it is for scores without ties; with ties the certificate
+says what the promise rests on. Errors among all rows, as in a miss rate, never fall on the way, so
+that every candidate that passes is certified.
 """
 
 from collections.abc import Sequence
@@ -20,9 +29,11 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
+from selectkit.arrays import Bools
 from selectkit.policies.constraints import DEFERRAL, Constraint
 from selectkit.policies.counted import WHOLE, Labels, counted
 from selectkit.risk import Certificate, Infeasible, labels_needed
+from selectkit.risk.assumptions import ASSUMPTIONS, about_ties
 from selectkit.risk.budget import labels_needed_at_rate
 from selectkit.risk.certificate import unit
 from selectkit.stats import binomial_pvalue, clopper_pearson_upper, dkw_lower
@@ -32,23 +43,21 @@ Float64s = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 _FOR_COVERAGE = 0.1
-_ASSUMPTIONS = (
-    "the samples to come are drawn independently from the distribution of the calibration split",
-    "nothing was chosen on the calibration split except this threshold",
-)
 _SEQUENCE = (
-    "Learn-then-Test, fixed sequence from the strictest threshold with certified coverage, exact "
-    "binomial"
+    "Learn-then-Test, fixed sequence from the strictest threshold with certified coverage, each "
+    "risk at its share, exact binomial"
 )
+_MOST = "Learn-then-Test of a risk that never falls, each risk at its share, exact binomial"
 _QUANTILE = "order statistic of the scores, exact binomial"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Counted:
-    """One constraint at M candidates, strict to lax."""
+    """One constraint at M candidates, strict to lax: rows above, those it is about, and errors."""
 
     constraint: Constraint
     about: int
+    rows: Counts
     accepted: Counts
     errors: Counts
 
@@ -103,69 +112,75 @@ def certified_together(
         start = int(np.argmax(meets))
     best = start
     if risks:
-        starts = _starts(risks, start, level)
-        if isinstance(starts, _Counted):
-            return _too_few(starts, delta, level)
-        first = starts[0]
-        p = np.max([c.pvalues(first) for c in risks], axis=0)
-        passed = multi_start(p, level, [start - first for start in starts])
-        if not passed.any():
-            return _too_many(risks, first, delta, level)
-        best = first + int(np.flatnonzero(passed)[-1])
+        share = level / len(risks)
+        lacking = [c for c in risks if c.n[-1] < labels_needed(c.constraint.alpha, share)]
+        if lacking:
+            return _too_few(lacking[0], delta, share)
+        walks = [_walk(c, start, len(s), share) for c in risks]
+        kept = np.flatnonzero(np.logical_and.reduce([passed for passed, _ in walks]))
+        if not kept.size:
+            strictest = max(int(np.argmax(p)) if p.any() else first for p, first in walks)
+            return _too_many(risks, start + strictest, delta, share)
+        best = start + int(kept[-1])
     threshold = float(np.nextafter(below[best], np.inf))
     coverage = (int(ends[best]) + 1) / len(s)
-    return tuple(_certificate(c, best, threshold, coverage, len(s), delta) for c in counts)
+    ties = about_ties(s[::-1])
+    return tuple(_certificate(c, best, threshold, coverage, len(s), delta, ties) for c in counts)
 
 
-def _starts(risks: Sequence[_Counted], first: int, level: float) -> list[int] | _Counted:
+def _walk(c: _Counted, first: int, n: int, level: float) -> tuple[Bools, int]:
+    """Which candidates from `first` on keep one risk, and the place of the first that is tested."""
+    p = c.pvalues(first)
+    if c.constraint.risk in WHOLE:
+        return np.asarray(p <= level), 0
+    starts = [max(first, start) - first for start in _starts(c, first, n, level)]
+    return multi_start(p, level, starts), starts[0]
+
+
+def _starts(c: _Counted, first: int, n: int, level: float) -> list[int]:
     """Where to start testing: at `first`, or where counts allow, as `certify_threshold` does.
 
-    One start with all of delta where three errors are affordable; else several, where 0, 3, 12, ...
-    errors are, so that one error among the first rows does not end everything. A risk without
-    enough rows for any test is returned instead.
+    One start with all of the level where three errors are to be expected affordable; else several,
+    where 0, 3, 12, ... errors are, so that one error among the first rows does not end everything.
     """
-
-    def place(errors: int, share: float, among: float = 1.0) -> int | None:
-        places = [first]
-        for c in risks:
-            enough = c.n >= labels_needed(c.constraint.alpha, share, errors)
-            if not enough[-1] or labels_needed(c.constraint.alpha, share, errors) > among * c.about:
-                return None
-            places.append(int(np.argmax(enough)))
-        return max(places)
-
-    if place(3, level) == first:
+    alpha, budgets = c.constraint.alpha, [0]
+    if c.about * c.rows[first] >= n * labels_needed(alpha, level, 3):
         return [first]
-    lacking = [c for c in risks if c.n[-1] < labels_needed(c.constraint.alpha, level)]
-    if lacking:
-        return lacking[0]
-    budgets = [0]
-    while place(3 * budgets[-1] + 3, level / (len(budgets) + 1), 0.75) is not None:
+    while labels_needed(alpha, level / (len(budgets) + 1), 3 * budgets[-1] + 3) <= 0.75 * c.about:
         budgets.append(3 * budgets[-1] + 3)
-    found = [place(errors, level / len(budgets)) for errors in budgets]
-    return [start for start in found if start is not None]
+    counts = [labels_needed(alpha, level / len(budgets), errors) for errors in budgets]
+    places = np.searchsorted(c.accepted, [m for m in counts if m <= c.accepted[-1]])
+    # up to just above the next row that the risk is about: given its score, all above are draws
+    return [int(np.searchsorted(c.accepted, c.accepted[i], side="right")) - 1 for i in places]
 
 
 def _count(
     constraint: Constraint, prediction: Labels, labels: Labels, positive: int | None, ends: Counts
 ) -> _Counted:
     if constraint.risk == DEFERRAL:
-        return _Counted(constraint, len(labels), ends + 1, len(labels) - 1 - ends)
+        return _Counted(constraint, len(labels), ends + 1, ends + 1, len(labels) - 1 - ends)
     about, wrong = counted(constraint.risk, prediction, labels, positive)
     accepted = np.cumsum(about, dtype=np.int64)[ends]
     errors = np.cumsum(wrong, dtype=np.int64)[ends]
-    return _Counted(constraint, int(about.sum()), accepted, errors)
+    return _Counted(constraint, int(about.sum()), ends + 1, accepted, errors)
 
 
 def _certificate(
-    c: _Counted, best: int, threshold: float, coverage: float, n: int, delta: float
+    c: _Counted,
+    best: int,
+    threshold: float,
+    coverage: float,
+    n: int,
+    delta: float,
+    ties: tuple[str, ...],
 ) -> Certificate:
+    walked = c.constraint.risk not in WHOLE | {DEFERRAL}
     return Certificate(
         risk=c.constraint.risk,
         alpha=c.constraint.alpha,
         delta=delta,
         kind="pac",
-        method=_QUANTILE if c.constraint.risk == DEFERRAL else _SEQUENCE,
+        method=_SEQUENCE if walked else _QUANTILE if c.constraint.risk == DEFERRAL else _MOST,
         threshold=threshold,
         n=c.about,
         n_accepted=int(c.accepted[best]),
@@ -173,7 +188,7 @@ def _certificate(
         risk_upper=clopper_pearson_upper(c.errors[best], c.n[best], delta),
         coverage=coverage,
         coverage_lower=dkw_lower(coverage, n, delta),
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*ASSUMPTIONS, *(ties if walked else ())),
     )
 
 
@@ -185,7 +200,7 @@ def _too_few(c: _Counted, delta: float, level: float) -> Infeasible:
 
 
 def _too_many(risks: Sequence[_Counted], start: int, delta: float, level: float) -> Infeasible:
-    """The first test failed: by which risk, and how many samples would do at this rate."""
+    """No threshold is in all walks: which risk fails at the strictest, and what would do."""
     c = max(risks, key=lambda c: float(c.pvalues(start)[0]))
     (risk, alpha), k, n = c.constraint, int(c.errors[start]), int(c.n[start])
     accepted = int(c.accepted[start])
@@ -193,6 +208,8 @@ def _too_many(risks: Sequence[_Counted], start: int, delta: float, level: float)
         f"{k} of {accepted} {unit(risk)} are errors where as few are accepted as the other targets "
         "allow"
     )
+    if not n:
+        return Infeasible(risk, alpha, delta, c.about, reason, c.about + labels_needed(alpha, level))
     needs = labels_needed_at_rate(alpha, level, k, n)
     if needs is None:
         reason += ", so more labels will not help"

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.errors import DataError
+from selectkit.risk.assumptions import ASSUMPTIONS, GRID, about_ties
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible, unit
 from selectkit.risk.threshold_candidates import (
-    ASSUMPTIONS,
     LOWEST,
     Candidates,
     Counts,
@@ -71,6 +71,7 @@ def certify_losses(
         raise DataError(f"loss must lie in [0, 1], got {ell.min():.6g} to {ell.max():.6g}.")
     order = rng.permutation(len(s))
     s, ell, lent = s[order], ell[order], None
+    given = grid is not None
     if grid is None and len(np.unique(s)) > _TESTED:
         lent, s, ell = s[:_LENT], s[_LENT:], ell[_LENT:]
         grid = np.unique(lent[lent >= LOWEST])[::-1]
@@ -83,7 +84,10 @@ def certify_losses(
     best = _last_certified(walk.passes, len(walk.candidates.accepted), starts)
     if best < 0:
         return walk.infeasible(delta, starts, risk)
-    return walk.certificate(best, delta, risk)
+    remarks: tuple[str, ...] = ()
+    if among_accepted and lent is None:  # lent thresholds and their starts are fixed for the rest
+        remarks = (GRID,) if given else about_ties(np.sort(s[s >= LOWEST]))
+    return walk.certificate(best, delta, risk, remarks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +110,9 @@ class _Walk:
         """Whether the p-value of a candidate is at most the level."""
         return log_p(self.losses(index), self.alpha, self.aim) <= log(level)
 
-    def certificate(self, best: int, delta: float, risk: str) -> Certificate:
+    def certificate(
+        self, best: int, delta: float, risk: str, remarks: tuple[str, ...]
+    ) -> Certificate:
         """What is promised at a candidate that passed."""
         losses, n = self.losses(best), len(self.s)
         accepted = int(self.candidates.accepted[best])
@@ -125,7 +131,7 @@ class _Walk:
             risk_upper=min(self.alpha, float(betting_upper(row, bets, delta)[0])),
             coverage=accepted / n,
             coverage_lower=dkw_lower(accepted / n, n, delta),
-            assumptions=ASSUMPTIONS,
+            assumptions=(*ASSUMPTIONS, *remarks),
             mean_loss=float(losses.mean()),
         )
 

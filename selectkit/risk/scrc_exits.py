@@ -9,7 +9,9 @@ A row's set is a single class at lambda exactly when lambda is below the lambda 
 class enters, which is thereby the confidence of its exit. Lambdas at preset ranks of that
 confidence are tested from few exits to many with the exact binomial tail; given such a lambda the
 rows above it are independent draws of exits. Every lambda that passes is certified, all together,
-so the smallest one that also keeps another promise may be taken.
+so the smallest one that also keeps another promise may be taken. The proof is that of
+`selectkit.risk.threshold`; between two ranks the error only adds to that of the rows above the
+point where it reached alpha. Like that one it is for lambdas without ties.
 """
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, confidence_and_loss
 from selectkit.errors import DataError
+from selectkit.risk.assumptions import about_ties
 from selectkit.risk.budget import labels_needed, labels_needed_at_rate
 from selectkit.risk.certificate import Certificate, Infeasible, unit
 from selectkit.risk.scrc_losses import Float64s
@@ -91,7 +94,7 @@ def certify_singletons(
         risk_upper=clopper_pearson_upper(k, exits, delta),
         coverage=exits / m,
         coverage_lower=dkw_lower(exits / m, m, delta),
-        assumptions=INDEPENDENT,
+        assumptions=(*INDEPENDENT, *about_ties(np.sort(c))),
     )
 
 

@@ -20,10 +20,11 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike, confidence_and_loss
 from selectkit.errors import DataError
+from selectkit.risk.assumptions import ASSUMPTIONS
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
 from selectkit.risk.threshold import certificate_of, infeasible
-from selectkit.risk.threshold_candidates import ASSUMPTIONS, Counts, candidates_of
+from selectkit.risk.threshold_candidates import Counts, candidates_of
 from selectkit.stats.binomial import binomial_pvalue, check_level
 
 _MONOTONE = "the true risk among the accepted never falls when more are accepted"

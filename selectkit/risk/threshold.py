@@ -21,8 +21,11 @@ its level. Or the walk comes in through some b_i, and so has passed the test of 
 above b_i. R is alpha at all b_i and a_j, so the mean error between any two of them is alpha, too:
 however the counts distribute these samples over the pieces, their errors are Bin(n, alpha), and the
 test passes with at most its level. The shares of the starts add up to delta as in any fallback
-procedure. With ties or a grid, R jumps; a single start and fixed thresholds are covered by
-Learn-then-Test, several starts rest on the tests over draws in tests/statistical.
+procedure. With ties or a grid, R jumps, and where to start depends on counts that may hang together
+with errors: the promise then rests on the tests over draws in tests/statistical, and the
+certificate says so among its assumptions. Errors among all samples ("all") need none of this:
+their rate never falls on the way, so whatever is certified beyond the first threshold above alpha
+has at most its errors, ties or not.
 """
 
 from math import ceil, log
@@ -32,11 +35,11 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike, shared_confidence_and_loss
 from selectkit.errors import RiskError
+from selectkit.risk.assumptions import ASSUMPTIONS, GRID, about_ties
 from selectkit.risk.bounded import certify_losses
 from selectkit.risk.budget import labels_needed, labels_needed_at_rate
 from selectkit.risk.certificate import Certificate, Infeasible, unit
 from selectkit.risk.threshold_candidates import (
-    ASSUMPTIONS,
     Candidates,
     Counts,
     candidates_of,
@@ -137,6 +140,7 @@ def _among_scores(ranked: Ranked, alpha: float, delta: float, risk: str) -> Cert
         alpha=alpha,
         delta=delta,
         risk=risk,
+        remarks=about_ties(ranked.scores) if ranked.among_accepted else (),
     )
 
 
@@ -158,6 +162,7 @@ def _among_candidates(
         alpha=alpha,
         delta=delta,
         risk=risk,
+        remarks=(GRID,) if among_accepted else (),
     )
 
 
@@ -208,6 +213,7 @@ def certificate_of(
     alpha: float,
     delta: float,
     risk: str,
+    remarks: tuple[str, ...] = (),
 ) -> Certificate:
     """Return what is promised at a threshold that passed.
 
@@ -220,6 +226,7 @@ def certificate_of(
         alpha: The promise.
         delta: Probability with which it may fail.
         risk: Its name.
+        remarks: Further assumptions.
 
     Returns:
         The certificate.
@@ -238,7 +245,7 @@ def certificate_of(
         risk_upper=clopper_pearson_upper(errors, n_tested, delta),
         coverage=coverage,
         coverage_lower=dkw_lower(coverage, total, delta),
-        assumptions=ASSUMPTIONS,
+        assumptions=(*ASSUMPTIONS, *remarks),
     )
 
 

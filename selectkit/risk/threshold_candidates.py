@@ -13,10 +13,6 @@ Float64s = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 LOWEST = float(np.finfo(np.float64).min)
-ASSUMPTIONS = (
-    "the samples to come are drawn independently from the distribution of the calibration split",
-    "nothing was chosen on the calibration split except this threshold",
-)
 
 
 @dataclass(frozen=True, slots=True)
