@@ -15,7 +15,7 @@ from selectkit.heads import ThreeHead
 from selectkit.pipeline import RunDirectory
 from selectkit.pipeline.run import gate_of
 from selectkit.pipeline.scores import calibrated_gate, fitted_on_train, train_rows
-from selectkit.policies import FITTED, NAMES, SCORES
+from selectkit.policies import FITTED, NAMES, SCORES, SoftmaxPolicy
 from selectkit.policies.scores import Gate
 from tests.e2e.conftest import Result, run_cli
 
@@ -128,6 +128,7 @@ def test_every_score_can_decide(cli: Cli, mine: Path, score: str) -> None:
     said = _json(cli("calibrate", mine, "--target", "coverage=0.6", "--score", score, "--json"))
     assert said["policy"]["score"] == score
     policy, document = RunDirectory.open(mine).policy()
+    assert isinstance(policy, SoftmaxPolicy)
     schemas.validate(document, "thresholds.json")
     assert (mine / "score.json").is_file() == (score in FITTED)
     assert (mine / "score.safetensors").is_file() == (score in FITTED)
@@ -185,6 +186,7 @@ def test_a_gate_is_calibrated_compared_and_decides(cli: Cli, my_gated: Path) -> 
     schemas.validate(document, "gateparams.json")
     assert document["parameters"]["slope"] > 0
     policy, _ = RunDirectory.open(my_gated).policy()
+    assert isinstance(policy, SoftmaxPolicy)
     assert isinstance(policy.own, Gate)
     assert cli("evaluate", my_gated, "--replicates", 100, "--thumbnails", 0).code == 0
     document["parameters"]["slope"] = 2.0

@@ -9,6 +9,7 @@ import pytest
 
 from selectkit.cache import FeatureStore
 from selectkit.pipeline import RunDirectory, evaluate
+from selectkit.policies import SoftmaxPolicy
 
 V1 = Path(__file__).parent / "v1"
 
@@ -37,6 +38,7 @@ def test_the_run_decides_as_it_did(files: Path) -> None:
     before = json.loads((files / "run/metrics.json").read_text())
     store = run.store(files / "store.zarr")
     policy, document = run.policy()
+    assert isinstance(policy, SoftmaxPolicy)
     _, outputs = run.outputs(store, "val_test", run.calibrator()[0])
     accepted = policy.decide(outputs).accepted
     assert accepted.mean() == before["metrics"]["operating"]["coverage"]["value"]

@@ -47,6 +47,11 @@ def cascade(place: Path, **settings: Any) -> Calibration:
     return calibrate_cascade([place / "small", place / "big"], **every)
 
 
+def policy_of(answer: Calibration) -> CascadePolicy:
+    assert isinstance(answer.policy, CascadePolicy)
+    return answer.policy
+
+
 def test_a_cascade_is_certified_and_written_into_the_first_run(place: Path) -> None:
     before = {p.name: p.read_bytes() for p in (place / "big").iterdir()}
     calibrate(place / "small", target="coverage=0.5", store=place / "s.zarr")
@@ -56,7 +61,7 @@ def test_a_cascade_is_certified_and_written_into_the_first_run(place: Path) -> N
     document, _ = artifact.load(place / "small/cascade.json", "cascade")
     assert CascadePolicy.from_dict(document) == answer.policy
     assert [entry["run"] for entry in document["stages"]] == [".", "../big"]
-    assert [stage.name for stage in answer.policy.stages] == ["small", "big"]
+    assert [stage.name for stage in policy_of(answer).stages] == ["small", "big"]
     assert {p.name: p.read_bytes() for p in (place / "big").iterdir()} == before
     run = RunDirectory.open(place / "small")
     assert document["head"] == run.head.hash
@@ -80,7 +85,7 @@ def test_a_run_has_one_policy(place: Path) -> None:
 
 def test_costs_are_those_of_new_views_and_measured_heads(place: Path) -> None:
     answer = cascade(place, view_seconds={"base": 0.01, "large": 0.1}, human=1.0)
-    small, big = answer.policy.stages
+    small, big = policy_of(answer).stages
     document, _ = artifact.load(place / "small/cascade.json", "cascade")
     measured = [entry["seconds_measured"] for entry in document["stages"]]
     assert all(0 < seconds < 0.01 for seconds in measured)
@@ -96,13 +101,13 @@ def test_a_view_already_computed_costs_nothing_more(place: Path) -> None:
         [place / "small", place / "other", place / "big"], target="error=0.12",
         store=place / "s.zarr", view_seconds={"base": 10.0, "large": 100.0}, human=1000.0,
     )  # fmt: skip
-    costs = [round(stage.cost, 1) for stage in answer.policy.stages]
+    costs = [round(stage.cost, 1) for stage in policy_of(answer).stages]
     assert costs == [10.0, 0.0, 100.0]
 
 
 def test_given_costs_are_taken_as_they_are(place: Path) -> None:
     answer = cascade(place, costs=[0.1, 2.0], unit="EUR", human=5.0)
-    assert [stage.cost for stage in answer.policy.stages] == [0.1, 2.0]
+    assert [stage.cost for stage in policy_of(answer).stages] == [0.1, 2.0]
     assert any("EUR" in line for line in answer.lines())
     heads = cascade(place, human=5.0)
     assert "costs are those of the heads alone" in heads.warnings[-1]
@@ -134,7 +139,7 @@ def test_only_images_that_all_stages_have_are_used(place: Path) -> None:
         [place / "small", place / "part"], target="error=0.12", store=place / "s.zarr", human=1.0
     )
     rows = set(store.rows_of("part", "val_calib").ids)
-    assert answer.policy.n == len(rows) < len(store.rows_of("base", "val_calib").ids)
+    assert policy_of(answer).n == len(rows) < len(store.rows_of("base", "val_calib").ids)
     assert any("images of val_calib that another stage lacks" in note for note in answer.warnings)
 
 
@@ -147,7 +152,7 @@ def test_one_image_of_each_group(tmp_path: Path) -> None:
         fit(str(store.path), out=tmp_path / name, view=view)
     calibrate(tmp_path / "big", target="coverage=0.5")
     answer = cascade(tmp_path, human=1.0)
-    assert answer.policy.n == len(set(store.rows_of("base", "val_calib").groups))
+    assert policy_of(answer).n == len(set(store.rows_of("base", "val_calib").groups))
     assert all(c.grouped for c in answer.policy.certificates)
     assert "one of each was used" in answer.warnings[0]
 
