@@ -125,9 +125,7 @@ def _curve(figures: Figures, policy: Policy) -> Curve:
         high=np.array([i.high for i in curve.values()]),
         point=(coverage, risk) if coverage > 0 else None,
         limit=limits[0] if limits else None,
-        label="Error among accepted"
-        if figures.sets is None
-        else "Most probable class wrong, among accepted",
+        label="Error among accepted" if figures.sets is None else "Wrong most probable class",
     )
 
 

@@ -11,7 +11,7 @@ MOST = 30
 _HEAD = (
     '<th scope="col">Promise</th><th scope="col" class="number">On the test split</th>'
     '<th scope="col" class="interval">95 % interval</th>'
-    '<th scope="col" class="number">Counted</th><th scope="col">Verdict</th>'
+    '<th scope="col">Counted</th><th scope="col">Verdict</th>'
 )
 
 

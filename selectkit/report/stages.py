@@ -36,13 +36,13 @@ def flow(cascade: Flow) -> Drawing:
             right, passed = stage.decided - stage.wrong, stage.reached - stage.decided
             _bar(axes, place, (right, ACCENT, 0.78), (stage.wrong, WRONG, 0.85),
                  (passed, LINE, 1.0))  # fmt: skip
-            axes.text(0, place - 0.33, f"{wording.shorten(stage.name, 30)}: {_words(stage)}",
+            axes.text(0, place - 0.05, f"{wording.shorten(stage.name, 30)}: {_words(stage)}",
                       va="bottom", fontsize=9.5, color=INK)  # fmt: skip
         end = len(rows)
         _bar(axes, end, (cascade.deferred, MUTED, 0.55))
-        axes.text(0, end - 0.33, f"Deferred: {cascade.deferred:,}", va="bottom", fontsize=9.5,
+        axes.text(0, end - 0.05, f"Deferred: {cascade.deferred:,}", va="bottom", fontsize=9.5,
                   color=INK)  # fmt: skip
-        axes.set(xlim=(0, cascade.n), ylim=(end + 0.5, -0.75), xlabel="Images")
+        axes.set(xlim=(0, cascade.n), ylim=(end + 0.6, -0.45), xlabel="Images")
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _counts(axes)
@@ -108,7 +108,6 @@ def section(report: RunReport) -> str:
         '<th scope="col" class="number">Cost</th><th scope="col" class="number">Reached by</th>'
         '<th scope="col" class="number">Decides</th>'
         '<th scope="col" class="number">Wrong among these</th>'
-        '<th scope="col" class="number">On val_calib</th>'
     )
     rows = "".join(_row(stage, cascade) for stage in cascade.stages)
     return (
@@ -129,18 +128,20 @@ def _row(stage: StageRow, cascade: Flow) -> str:
             f"{percent(stage.error[0])} ({stage.wrong:,} of {stage.decided:,})"
             f'<span class="interval">{wording.interval(stage.error, True)}</span>'
         )
-    reached, decided, errors = stage.before
-    before = f"{percent(reached)}, {percent(decided)}, {percent(errors)}"
+    reached, decided, errors = (
+        "" if isnan(share) else f'<span class="interval">val_calib: {percent(share)}</span>'
+        for share in stage.before
+    )
     return (
         f'<tr><th scope="row">{text(stage.name)}</th>'
         f'<td data-label="Decides if">{text(stage.rule)}</td>'
         f'<td class="number" data-label="Cost">{number(stage.cost)} {text(cascade.unit)}</td>'
-        f'<td class="number" data-label="Reached by">{_share(stage.reached, cascade.n)}</td>'
-        f'<td class="number" data-label="Decides">{_share(stage.decided, stage.reached)}</td>'
+        f'<td class="number" data-label="Reached by">{_share(stage.reached, cascade.n)}'
+        f"{reached}</td>"
+        f'<td class="number" data-label="Decides">{_share(stage.decided, stage.reached)}'
+        f"{decided}</td>"
         f'<td class="number" data-label="Wrong among these"><data value="{stage.error[0]!r}">'
-        f"</data>{wrong}</td>"
-        '<td class="number" data-label="On val_calib" title="reached, decided, wrong">'
-        f"{before}</td></tr>"
+        f"</data>{wrong}{errors}</td></tr>"
     )
 
 
