@@ -72,7 +72,7 @@ def kept_promises(policy: Policy, rows: Decided) -> tuple[PromiseRow, ...]:
         One row per certificate, in their order.
     """
     single = isinstance(policy, SoftmaxPolicy | GatePolicy) and len(policy.certificates) == 1
-    alone = single and policy.certificates[0].about is None
+    alone = single and policy.certificates[0].about is None and costs_of(policy) is None
     return tuple(_measured(policy, c, rows, alone) for c in policy.certificates)
 
 

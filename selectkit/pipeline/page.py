@@ -1,6 +1,7 @@
 """What the report of a run is made of, from what was measured."""
 
 import platform
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -243,8 +244,13 @@ def _commands(run: RunDirectory, config: EvaluateConfig) -> tuple[str, ...]:
 def _flags(config: Any) -> str:
     """The settings that differ from their defaults, as flags."""
     default = type(config)()
-    return "".join(
-        f" --{key.replace('_', '-')} {value}"
-        for key, value in vars(config).items()
-        if value != getattr(default, key)
-    )
+    parts = []
+    for key, value in vars(config).items():
+        if value == getattr(default, key):
+            continue
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            parts.append(f" --{flag}" if value else f" --no-{flag}")
+        else:
+            parts.append(f" --{flag} {shlex.quote(str(value))}")
+    return "".join(parts)

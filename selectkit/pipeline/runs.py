@@ -103,6 +103,7 @@ class RunComparison:
         return [
             f"{name}: {report.target}; decides {report.accepted.mean():.1%}, "
             f"{(report.accepted & ~report.correct).sum():,} of {report.accepted.sum():,} wrong"
+            + (" by the most probable class of each set" if report.answers_with_sets else "")
             for name, report in zip(self.runs, self.reports, strict=True)
         ]
 

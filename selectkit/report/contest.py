@@ -173,6 +173,8 @@ def _policies(contest: Contest) -> list[list[str]]:
         decided, wrong = report.accepted.sum(), (report.accepted & ~report.correct).sum()
         share = wrong / decided if decided else float("nan")
         error = f"{percent(float(share))} ({wrong:,} of {decided:,})"
+        if report.answers_with_sets:
+            error += " by the most probable class of each set"
         lines.append([name, report.target, percent(float(report.accepted.mean())), error])
     return lines
 

@@ -197,9 +197,10 @@ def calibration_error(bins: Reliability) -> str:
 
 def alt_scores(correct: Bools, accepted: Bools, threshold: float) -> str:
     """Return the sentence that stands for the score histograms."""
+    at = "" if isnan(threshold) else f", threshold {number(threshold)}"
     return (
-        "Histograms of the score of right and of wrong predictions, threshold "
-        f"{number(threshold)}. Accepted: {(accepted & correct).sum():,} right, "
+        f"Histograms of the score of right and of wrong predictions{at}. "
+        f"Accepted: {(accepted & correct).sum():,} right, "
         f"{(accepted & ~correct).sum():,} wrong. Deferred: {(~accepted & correct).sum():,} right, "
         f"{(~accepted & ~correct).sum():,} wrong."
     )
