@@ -209,7 +209,9 @@ def _too_many(risks: Sequence[_Counted], start: int, delta: float, level: float)
         "allow"
     )
     if not n:
-        return Infeasible(risk, alpha, delta, c.about, reason, c.about + labels_needed(alpha, level))
+        return Infeasible(
+            risk, alpha, delta, c.about, reason, c.about + labels_needed(alpha, level)
+        )
     needs = labels_needed_at_rate(alpha, level, k, n)
     if needs is None:
         reason += ", so more labels will not help"

@@ -104,7 +104,7 @@ def find_exits(
     level = data.delta if variant == "t" else data.delta / 2
     found, rows = _sets(data, variant, data.delta - level if level < data.delta else data.delta)
     if isinstance(found, Infeasible):
-        return found
+        return _with_exits(found, data, variant, level)
     selected = found.accepts(rows.score)
     counted = selected if rows.counted is None else selected & rows.counted
     second = second_entering(rows.sets, rows.outputs.probabilities)
@@ -210,6 +210,15 @@ def _over_all(exits: Certificate, selected: Bools, second: Float64s, delta: floa
     taken = int(np.count_nonzero(second[selected] >= exits.threshold))
     lower = dkw_lower(m / n, n, delta / 2) * dkw_lower(taken / m, m, delta / (2 * THRESHOLDS))
     return replace(exits, coverage=taken / n, coverage_lower=lower)
+
+
+def _with_exits(why: Infeasible, data: Calibration, variant: Variant, level: float) -> Infeasible:
+    """The number that would do for the sets, raised to what exits will need at the least."""
+    if why.needs is None:
+        return why
+    exits = labels_needed(data.alpha, level / THRESHOLDS if variant == "joint" else level)
+    least = ceil((2 if variant == "split_pac" else 1) * exits / data.xi)
+    return replace(why, needs=max(why.needs, least))
 
 
 def _scaled(why: Infeasible, data: Calibration, m: int) -> Infeasible:

@@ -32,7 +32,7 @@ from selectkit.risk.scrc_result import (
     selective_sets,
 )
 from selectkit.risk.scrc_split import rows_needed
-from selectkit.stats import dkw_lower
+from selectkit.stats import clopper_pearson_upper, dkw_lower
 
 
 def joint_certificate(
@@ -120,6 +120,7 @@ def joint_certificate(
         kinds=("pac", "pac"),
         level=level,
         lower=dkw_lower(n_above / n, n, delta / 2),
+        deferral_upper=clopper_pearson_upper(n - n_above, n, delta / 2),
         method=f"joint certificate of {len(grid)} thresholds, fixed sequence along lambda each",
         assumptions=INDEPENDENT,
         rng=rng,
