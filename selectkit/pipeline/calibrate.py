@@ -14,7 +14,7 @@ from selectkit.pipeline.active import replace_policy
 from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.calibrators import fitted_calibrator
 from selectkit.pipeline.cascade import calibrate_cascade
-from selectkit.pipeline.certify import POLICIES, Question, SetSettings, softmax
+from selectkit.pipeline.certify import POLICIES, Certified, Question, SetSettings, softmax
 from selectkit.pipeline.choice import Tried, Watch, asked_of, choose_policy
 from selectkit.pipeline.evidence import Evidence, Names, one_per_group
 from selectkit.pipeline.extract import settled
@@ -110,6 +110,7 @@ def calibrate(
             *fit.warnings,
             *about_scores,
             *_warnings(targets, chosen, calib, found.n, opened, cache),
+            *_dear(found, costs),
         ),
         costs=costs,
         trade_off=found.table,
@@ -317,3 +318,14 @@ def _warnings(
             f"(--delta {config.delta / (before + 1):.3g} for {before + 1})"
         )
     return tuple(lines)
+
+
+def _dear(found: Certified, costs: Costs | None) -> tuple[str, ...]:
+    """Say when keeping the targets costs more than deferring everything would."""
+    spent = next((row.cost for row in found.table if row.chosen), None)
+    if costs is None or spent is None or spent < costs.defer:
+        return ()
+    return (
+        f"deferring every image would cost {costs.defer:g} each, which is no more than the policy "
+        f"costs on val_calib ({spent:.4g})",
+    )

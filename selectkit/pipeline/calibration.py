@@ -76,8 +76,9 @@ class Calibration:
         """Return the answer as lines for people."""
         before = [*self.fit.table(), *choice_table(self.tried)]
         if self.trade_off and self.costs is not None:
+            marks = "* certified, -> chosen" if self.targets else "-> chosen"
             before += [
-                "what thresholds do on val_calib (* certified, -> chosen):",
+                f"what thresholds do on val_calib ({marks}):",
                 *(f"  {line}" for line in trade_off_table(self.trade_off)),
             ]
         if not self.feasible:

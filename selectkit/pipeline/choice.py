@@ -117,6 +117,8 @@ def table(tried: tuple[Tried, ...]) -> list[str]:
         line = f"  {t.policy:<10} certified {t.certified:4.0%}  coverage {t.coverage:6.1%}"
         line += "" if t.cost is None else f"  cost {t.cost:.4g}"
         lines.append(line + ("  chosen" if t.chosen else ""))
+    if not any(t.certified for t in tried):
+        lines.append("  none was certified in any of them: the first is tried on val_calib")
     return lines
 
 

@@ -67,8 +67,8 @@ def calibrated_gate(select: Features, outputs: Outputs) -> tuple[Gate, tuple[str
     """
     if outputs.gate is None:
         raise ConfigError(
-            "--score gate needs a head with a trained gate; this run's head has none. Fit one "
-            "with --head three, or take another score."
+            "--policy gate and --score gate need a head with a trained gate; this run's head has "
+            "none. Fit one with --head three, or take another policy or score."
         )
     if select.split != "val_select":
         raise LeakageError(f"a gate is calibrated on val_select; got the rows of {select.split}.")

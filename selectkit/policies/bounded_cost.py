@@ -11,7 +11,9 @@ from selectkit.risk.ltt import pareto_order
 from selectkit.stats import clopper_pearson_lower, wsr_upper
 
 
-def cheapest(family: Thresholds | Pairs, costs: Costs, *, guide: Rows, calib: Rows) -> Search:
+def cheapest(
+    family: Thresholds | Pairs, costs: Costs, *, guide: Rows, calib: Rows, delta: float
+) -> Search | Infeasible:
     """Choose the rule of least expected cost on the guide.
 
     Args:
@@ -19,13 +21,23 @@ def cheapest(family: Thresholds | Pairs, costs: Costs, *, guide: Rows, calib: Ro
         costs: What to make small.
         guide: Rows to choose on.
         calib: Other rows, on which the rules are shown.
+        delta: Probability with which the bound of the cost may fail.
 
     Returns:
         The rules that are cheapest at their coverage or above, and the choice; none is certified.
+        `Infeasible` when deferring everything costs no more than any of them.
     """
     seen = family.tally(guide)
     spent = seen.cost(costs) + 1e-9 * costs.largest * seen.wrong / max(seen.n, 1)
-    rules = family.take(pareto_order(spent, seen.coverage))
+    order = pareto_order(spent, seen.coverage)
+    rules, least = family.take(order), float(seen.cost(costs)[order[0]])
+    if least >= costs.defer:
+        reason = (
+            f"deferring every image costs {costs.defer:g} each, and by the samples that rules "
+            f"are looked for on the cheapest rule would cost {least:.4g}"
+        )
+        share = costs.defer / costs.largest
+        return Infeasible("cost", share, delta, calib.score.size, reason, None)
     nothing = np.zeros((len(rules), 0), dtype=np.int64)
     none = np.zeros(len(rules), dtype=np.bool_)
     return Search(rules, rules.tally(calib), nothing, nothing, none, chosen=0)

@@ -86,7 +86,10 @@ def fit_threshold(
         found = search(family, seen.goals, guide=w, calib=seen.calib, delta=delta, costs=costs)
     else:
         assert costs is not None  # asked for costs or targets
-        found = cheapest(family, costs, guide=w, calib=seen.calib)
+        cheap = cheapest(family, costs, guide=w, calib=seen.calib, delta=delta)
+        if isinstance(cheap, Infeasible):
+            return cheap, ()
+        found = cheap
     if found.chosen is None:
         return why_not(found, seen.goals, delta), trade_off(found, positive=positive, costs=costs)
     (threshold,) = found.rules.thresholds(found.chosen)

@@ -10,6 +10,8 @@ from selectkit.policies.costs import Costs
 from selectkit.policies.search import Search
 from selectkit.policies.target import POSITIVE_RISKS
 
+_LOWEST = -1e300  # below every score
+
 
 @dataclass(frozen=True, slots=True)
 class TradeOff:
@@ -38,7 +40,7 @@ class TradeOff:
 
 
 def trade_off(
-    found: Search, *, positive: int | None, costs: Costs | None, rows: int = 25
+    found: Search, *, positive: int | None, costs: Costs | None, rows: int = 12
 ) -> tuple[TradeOff, ...]:
     """Return the tested rules by rising coverage, thinned evenly, the chosen one always among them.
 
@@ -81,7 +83,7 @@ def table(rows: Sequence[TradeOff]) -> list[str]:
     body = [
         [
             ("->" if row.chosen else "") + ("*" if row.certified else ""),
-            " ".join(f"{t:.4g}" for t in row.thresholds),
+            " ".join("lowest" if t < _LOWEST else f"{t:.4g}" for t in row.thresholds),
             f"{row.coverage:.1%}",
             *(f"{row.risks[name]:.2%}" if name in row.risks else "-" for name in names),
             *([] if row.cost is None else [f"{row.cost:.4g}"]),

@@ -167,7 +167,10 @@ class TwoSidedPolicy:
         made = {"positive": positive, "targets": Targets(targets), "delta": delta, "costs": costs}
         if not seen.goals:
             assert costs is not None  # asked for costs or targets
-            found = cheapest(family, costs, guide=seen.guide, calib=seen.calib)
+            cheap = cheapest(family, costs, guide=seen.guide, calib=seen.calib, delta=delta)
+            if isinstance(cheap, Infeasible):
+                return cheap, ()
+            found = cheap
             policy = cls._costing(found, seen, made, delta, split)
         else:
             found = search(family, seen.goals, guide=seen.guide, calib=seen.calib,

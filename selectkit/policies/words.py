@@ -27,6 +27,8 @@ def sentences(
     Returns:
         Complete sentences.
     """
+    if infeasible is not None and infeasible.risk == "cost":
+        return (f"INFEASIBLE: {infeasible.reason}.",)
     if infeasible is not None:
         return (infeasible.message(),)
     said = tuple(_sentence(c, costs) for c in certificates)

@@ -221,7 +221,7 @@ def test_the_calibrated_gate_is_the_chance_of_being_right(my_gated: Path) -> Non
 def test_a_head_without_gate_says_so(cli: Cli, mine: Path) -> None:
     done = cli("calibrate", mine, "--target", "coverage=0.6", "--score", "gate")
     assert done.code == 2
-    assert "--score gate needs a head with a trained gate; this run's head has none" in done.err
+    assert "need a head with a trained gate; this run's head has none" in done.err
 
 
 def test_only_the_right_rows_are_fitted_on(my_gated: Path) -> None:
