@@ -124,7 +124,7 @@ def measure(
         result[section] = {**rates, **_widened(judged, decided, result[section])}
     for section, rows in (("probabilities", everything), ("accepted", accepted)):
         result[section]["ece_null_level"] = _null_level(judged.probabilities[rows])
-    ranking = _widened(judged, accepted, result["ranking"])
+    ranking = _reached(judged, _widened(judged, accepted, result["ranking"]))
     result["ranking"] = {k: i for k, i in ranking.items() if k in RANKING}
     for k, name in enumerate(judged.classes):
         of_class = judged.rows(np.flatnonzero(judged.labels == k))
@@ -267,6 +267,17 @@ def _hull(interval: Interval, events: int, trials: int) -> Interval:
 def _points(judged: Judged, names: Sequence[str]) -> list[metrics.WorkingPoint]:
     coverages = [float(name.partition("@")[2]) for name in names]
     return metrics.working_points(judged.decision.score, judged.wrong, coverages=coverages)
+
+
+def _reached(judged: Judged, intervals: dict[str, Interval]) -> dict[str, Interval]:
+    """Leave undefined the risk at coverages that rows never accepted keep out of reach."""
+    share = float(np.mean(judged.decision.score > -np.inf))
+    return {
+        name: alone(np.nan)
+        if name.startswith("risk_at_coverage@") and float(name.partition("@")[2]) > share
+        else interval
+        for name, interval in intervals.items()
+    }
 
 
 def _rates(judged: Judged, section: str) -> list[str]:

@@ -151,7 +151,7 @@ def shorten(text: str, length: int) -> str:
 def alt_curve(curve: Curve) -> str:
     """Return the sentence that stands for the risk-coverage figure."""
     text = f"{curve.label} against coverage."
-    if len(curve.risk):
+    if len(curve.risk) and not isnan(curve.risk[-1]):
         text += f" At full coverage it is {percent(float(curve.risk[-1]))}."
     if curve.point is not None:
         coverage, risk = curve.point
@@ -162,7 +162,7 @@ def alt_curve(curve: Curve) -> str:
 def alt_generalized(curve: Curve, area: float) -> str:
     """Return the sentence that stands for the figure of the generalized risk."""
     text = "Share of all images that is wrong and decided, against coverage."
-    if len(curve.risk):
+    if len(curve.risk) and not isnan(curve.risk[-1]):
         text += f" At full coverage it is {percent(float(curve.coverage[-1] * curve.risk[-1]))}."
     if curve.point is not None:
         coverage, risk = curve.point
