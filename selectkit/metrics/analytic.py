@@ -11,7 +11,8 @@ clustered ROC curve data"; Hoeffding (1948), "A class of statistics with asympto
 distribution".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from math import inf, log, log1p, nan, sqrt
 
 import numpy as np
@@ -22,10 +23,11 @@ from selectkit.arrays import ArrayLike, Bools
 from selectkit.errors import DataError
 from selectkit.metrics.bootstrap import Interval, require_names
 from selectkit.metrics.comparison import PairedComparison
-from selectkit.metrics.ranked import Losses, Ranked, checked, require_errors
+from selectkit.metrics.ranked import Losses, checked, require_errors
 from selectkit.metrics.resample import Units
 
 Float64s = npt.NDArray[np.float64]
+Pairs = Callable[[], tuple[Float64s, Float64s]]
 
 _ROUNDING = 1e-14  # of the largest loss
 _CEILING = {"augrc": 0.5, "auroc_failure": 1.0, "e_augrc": 0.25, "error": 1.0}
@@ -66,9 +68,10 @@ def delong(
     s, ell = checked(confidence, loss)
     z = _quantile(level)
     units = Units.of(len(s), groups)
+    pairs = cache(partial(_pairs, s, ell))
     result = {}
     for name in metrics:
-        value, influence = _influence(name, s, ell, units)
+        value, influence = _influence(name, ell, pairs, units)
         ceiling = _CEILING[name] if ell.dtype == np.bool_ else inf
         result[name] = _interval(value, _deviation(influence, units, _size(ell)), z, ceiling)
     return result
@@ -105,7 +108,9 @@ def compare_delong(
     if len(a[0]) != len(b[0]):
         raise DataError(f"A has {len(a[0])} samples and B {len(b[0])}; pairs need the same.")
     units = Units.of(len(a[0]), groups)
-    (value_a, of_a), (value_b, of_b) = (_influence(metric, *each, units) for each in (a, b))
+    (value_a, of_a), (value_b, of_b) = (
+        _influence(metric, each[1], partial(_pairs, *each), units) for each in (a, b)
+    )
     size = max(_size(a[1]), _size(b[1]))
     deviation = _deviation(of_a - of_b, units, size)
     interval = _interval(value_a - value_b, deviation, _quantile(level), inf)
@@ -123,7 +128,7 @@ def _quantile(level: float) -> float:
     return float(ndtri((1 + level) / 2))
 
 
-def _influence(name: str, s: Float64s, ell: Losses, units: Units) -> tuple[float, Float64s]:
+def _influence(name: str, ell: Losses, pairs: Pairs, units: Units) -> tuple[float, Float64s]:
     """The metric, and N times what each row moves it by, shape (N,).
 
     It is enlarged by the root of J / (J - 1) for J independent units, as variances are.
@@ -134,7 +139,7 @@ def _influence(name: str, s: Float64s, ell: Losses, units: Units) -> tuple[float
     error = float(ell.mean())
     if name == "error":
         return error, np.asarray((ell - error) * _enlarged(units.count))
-    below, lost_above = _pairs(s, ell)
+    below, lost_above = pairs()
     if name == "auroc_failure":
         return _auroc(np.asarray(ell, dtype=np.bool_), below, lost_above, units)
     value = float((ell * below).mean())
@@ -150,19 +155,16 @@ def _enlarged(n_units: int) -> float:
 
 def _pairs(s: Float64s, ell: Losses) -> tuple[Float64s, Float64s]:
     """By row: the fraction of samples below, and the mean loss above, with ties half."""
-    ranked = Ranked.of(s, ell)
-    steps = ranked.steps()
-    size, loss = np.diff(steps.accepted, prepend=0), np.diff(steps.lost, prepend=0)
-    below = (steps.total - steps.accepted + size / 2) / steps.total
-    lost_above = (steps.lost - loss / 2) / steps.total
-    if ranked.starts is not None:
-        counts = size.astype(np.int64)
-        below, lost_above = np.repeat(below, counts), np.repeat(lost_above, counts)
-    if ranked.order is None:
-        return below, lost_above
-    by_row = np.empty((2, len(s)))
-    by_row[:, ranked.order] = below, lost_above
-    return by_row[0], by_row[1]
+    n, order = len(s), np.argsort(-s)
+    ordered = s[order]
+    opens = np.append(True, ordered[1:] != ordered[:-1])
+    lost = np.cumsum(ell[order], dtype=np.float64)
+    ends = np.append(np.flatnonzero(opens)[1:], n)
+    sizes, at_ends = np.diff(ends, prepend=0), lost[ends - 1]
+    below, lost_above = np.empty(n), np.empty(n)
+    below[order] = np.repeat((n - ends + sizes / 2) / n, sizes)
+    lost_above[order] = np.repeat((at_ends - np.diff(at_ends, prepend=0) / 2) / n, sizes)
+    return below, lost_above
 
 
 def _auroc(wrong: Bools, below: Float64s, above: Float64s, units: Units) -> tuple[float, Float64s]:
@@ -171,12 +173,13 @@ def _auroc(wrong: Bools, below: Float64s, above: Float64s, units: Units) -> tupl
     n0 = n - n1
     if not n0 * n1:
         return nan, np.full(n, nan)
-    errors_at_or_above = above * n  # ties half; an error counts itself half
-    correct_above = (1 - below) * n - errors_at_or_above
-    placement = np.where(wrong, correct_above / n0, 1 - errors_at_or_above / n1)
-    value = float(placement[wrong].mean())
-    scale = [_enlarged(_occurring(units, rows)) * n / rows.sum() for rows in (~wrong, wrong)]
-    return value, (placement - value) * np.where(wrong, scale[1], scale[0])
+    influence = 1 - above * (n / n1)  # ties half; an error counts itself half
+    influence[wrong] = (1 - below[wrong] - above[wrong]) * (n / n0)
+    value = float(influence[wrong].mean())
+    influence -= value
+    for rows, size in ((~wrong, n0), (wrong, n1)):
+        influence[rows] *= _enlarged(_occurring(units, rows)) * n / size
+    return value, influence
 
 
 def _occurring(units: Units, rows: Bools) -> int:

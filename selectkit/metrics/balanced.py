@@ -7,6 +7,7 @@ nothing is accepted. Coverage stays the fraction of all samples.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,25 +20,19 @@ from selectkit.metrics.steps import Steps
 Float64s = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Balanced:
     """Samples sorted by class and, within it, by falling confidence.
 
     Attributes:
         ranked: All samples in the order of falling confidence.
-        order: Shape (N,), rows by class and rank.
-        starts: Shape (K,), where each class starts in `order`.
-        loss: Shape (N,), in that order.
-        step: Shape (N,), step of the staircase that each joins.
-        until: Shape (N,), step at which the next sample of the class joins; G for its last.
+        by_class: Shape (N,), ranks of all samples, class after class.
+        starts: Shape (K,), where each class starts in `by_class`.
     """
 
     ranked: Ranked
-    order: Ints
+    by_class: Ints
     starts: Ints
-    loss: Float64s
-    step: Ints
-    until: Ints
 
     @classmethod
     def of(cls, confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> "Balanced":
@@ -55,50 +50,98 @@ class Balanced:
             DataError: If an array is malformed or a confidence is NaN.
         """
         s, ell = checked(confidence, loss)
-        y = name_codes(labels, len(s), "labels")[1]
+        names, y = name_codes(labels, len(s), "labels")
+        sizes = np.bincount(y)
+        y = y.astype(np.min_scalar_type(len(names) - 1))  # 16 bits and less are sorted by radix
         ranked = Ranked.of(s, ell)
-        order = np.lexsort((-s, y))
-        _, starts = np.unique(y[order], return_index=True)
-        step = np.searchsorted(-ranked.values, -s[order])
-        until = np.append(step[1:], len(ranked.values))
-        until[starts[1:] - 1] = len(ranked.values)
-        return cls(ranked, order, starts, ell[order].astype(np.float64), step, until)
+        by_class = np.argsort(y if ranked.order is None else y[ranked.order], kind="stable")
+        return cls(ranked, by_class, np.cumsum(sizes) - sizes)
 
     def augrc(self, weights: Ints) -> Float64s:
         """Return the balanced AUGRC of weights (B, N), shape (B,)."""
-        steps, w, size = self._weighted(weights)
-        share = steps.total[:, None] - steps.accepted + self._sizes(steps) / 2
-        sums = np.add.reduceat(w * self.loss * share[:, self.step], self.starts, axis=1)
+        w = self.ranked.by_rank(weights)
+        steps = self.ranked.steps_of_ranks(w)
+        w = np.take(w, self.by_class, axis=1)
+        size = np.add.reduceat(w, self.starts, axis=1, dtype=np.float64)
+        hits = self._hits
+        lost = np.take(w, hits.place, axis=1) * hits.loss * hits.below(steps)
+        sums = np.zeros_like(size)
+        sums[:, hits.classes] = np.add.reduceat(lost, hits.starts, axis=1)
         means = np.divide(sums, size, out=np.zeros_like(sums), where=size > 0)
         return np.asarray(means.sum(axis=1) / (steps.total * (size > 0).sum(axis=1)))
 
     def aurc(self, weights: Ints) -> Float64s:
         """Return the balanced AURC of weights (B, N), shape (B,)."""
-        steps, w, size = self._weighted(weights)
-        accepted, lost = self._within_class(w), self._within_class(w * self.loss)
+        ranks = self.ranked.by_rank(weights)
+        steps = self.ranked.steps_of_ranks(ranks)
+        w = np.take(ranks, self.by_class, axis=1).astype(np.float64)
+        size = np.add.reduceat(w, self.starts, axis=1)
+        accepted, lost = self._within_class(w), self._within_class(w * self._loss)
         risk = np.divide(lost, accepted, out=np.zeros_like(lost), where=accepted > 0)
         around = steps.around.copy()
         first = np.argmax(steps.accepted > 0, axis=1)
         around[np.arange(len(around)), first] += steps.at_first(steps.accepted)
         reach = np.cumsum(np.pad(around, ((0, 0), (1, 0))), axis=1)
-        twice = np.vecdot(risk, reach[:, self.until] - reach[:, self.step])
+        twice = np.vecdot(risk, reach[:, self._until] - reach[:, self._step])
         return np.asarray(twice / (2 * steps.total * (size > 0).sum(axis=1)))
 
-    def _weighted(self, weights: Ints) -> tuple[Steps, Float64s, Float64s]:
-        steps = self.ranked.steps(weights)
-        w = np.take(weights, self.order, axis=1).astype(np.float64)
-        return steps, w, np.add.reduceat(w, self.starts, axis=1)
+    @cached_property
+    def _hits(self) -> "_Hits":
+        return _Hits.of(self.ranked, self.by_class, self.starts)
+
+    @cached_property
+    def _loss(self) -> Float64s:
+        return self.ranked.loss[self.by_class].astype(np.float64)
+
+    @cached_property
+    def _step(self) -> Ints:
+        return self.ranked.step_of(self.by_class)
+
+    @cached_property
+    def _until(self) -> Ints:
+        """Step at which the next sample of the class joins; G for its last."""
+        until = np.append(self._step[1:], len(self.ranked.values))
+        until[self.starts[1:] - 1] = len(self.ranked.values)
+        return until
 
     def _within_class(self, each: Float64s) -> Float64s:
         """Cumulative sums that start anew at every class."""
         sums = np.cumsum(each, axis=1)
         base = np.concatenate([np.zeros((len(sums), 1)), sums[:, self.starts[1:] - 1]], axis=1)
-        counts = np.diff(self.starts, append=len(self.order))
+        counts = np.diff(self.starts, append=len(self.by_class))
         return np.asarray(sums - np.repeat(base, counts, axis=1))
 
-    @staticmethod
-    def _sizes(steps: Steps) -> Float64s:
-        return np.diff(steps.accepted, axis=1, prepend=0)
+
+@dataclass(frozen=True, slots=True)
+class _Hits:
+    """The samples that lose anything, class after class; all arrays but two have shape (H,).
+
+    Attributes:
+        place: Where they are among all samples in the order of classes.
+        loss: What they lose.
+        step: The step of the staircase that each joins.
+        classes: Shape (C,), classes that have any.
+        starts: Shape (C,), where these start.
+    """
+
+    place: Ints
+    loss: Float64s
+    step: Ints
+    classes: Ints
+    starts: Ints
+
+    @classmethod
+    def of(cls, ranked: Ranked, by_class: Ints, class_starts: Ints) -> "_Hits":
+        place = np.flatnonzero(ranked.loss[by_class])
+        rank = by_class[place]
+        of_class = np.searchsorted(class_starts, place, side="right") - 1
+        loss = ranked.loss[rank].astype(np.float64)
+        return cls(place, loss, ranked.step_of(rank), *np.unique(of_class, return_index=True))
+
+    def below(self, steps: Steps) -> Float64s:
+        """Samples less confident, ties half, shape (B, H)."""
+        above = np.where(self.step > 0, steps.accepted[:, self.step - 1], 0.0)
+        return np.asarray(steps.total[:, None] - (steps.accepted[:, self.step] + above) / 2)
 
 
 def augrc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> float:
@@ -116,7 +159,7 @@ def augrc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) ->
         DataError: If an array is malformed or a confidence is NaN.
     """
     balanced = Balanced.of(confidence, loss, labels)
-    return float(balanced.augrc(np.ones((1, len(balanced.order)), dtype=np.int64))[0])
+    return float(balanced.augrc(np.ones((1, len(balanced.by_class)), dtype=np.int64))[0])
 
 
 def aurc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> float:
@@ -134,4 +177,4 @@ def aurc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> 
         DataError: If an array is malformed or a confidence is NaN.
     """
     balanced = Balanced.of(confidence, loss, labels)
-    return float(balanced.aurc(np.ones((1, len(balanced.order)), dtype=np.int64))[0])
+    return float(balanced.aurc(np.ones((1, len(balanced.by_class)), dtype=np.int64))[0])

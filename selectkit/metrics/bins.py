@@ -13,6 +13,7 @@ Float64s = npt.NDArray[np.float64]
 Scheme = Literal["width", "mass"]
 
 _BLOCK = 1 << 15
+_FEW = 64  # edges: comparing with all of them is faster than searching among them
 _BELOW = 1 - 2.0**-50  # products round by less than that
 
 
@@ -61,9 +62,14 @@ class Bins:
         Of even bins the edges k / M decide, not the product with M, which rounds: it is taken a
         little too small, and what then lies above its bin goes up by one.
         """
-        if not self.even:
-            return np.searchsorted(self.upper, values)
         n_bins = len(self.upper)
+        if not self.even:
+            if n_bins > _FEW:
+                return np.searchsorted(self.upper, values)
+            above = np.zeros(values.shape, dtype=np.uint8)
+            for edge in self.upper[:-1]:
+                above += (values > edge).view(np.uint8)
+            return above.astype(np.int64)
         index = (values * (n_bins * _BELOW)).astype(np.int64)
         np.minimum(index, n_bins - 1, out=index)
         index += values > self.upper[index]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, shared_confidence_and_loss
 from selectkit.errors import DataError
-from selectkit.metrics.bins import Bins, Scheme, require_bins
+from selectkit.metrics.bins import Bins, Scheme, pieces, require_bins
 from selectkit.metrics.labelled import Labelled, top_label
 
 Float64s = npt.NDArray[np.float64]
@@ -76,9 +76,16 @@ def reliability_bins(
     count, mean, accuracy = count[used], confident[used] / count[used], hits[used] / count[used]
     low, high = used / n_bins, (used + 1) / n_bins
     if scheme == "mass":
-        ordered = np.sort(confidence)
-        low, high = ordered[(np.cumsum(count) - count).astype(np.int64)], bins.upper[used]
+        low, high = _lowest(confidence, bins)[used], bins.upper[used]
     return ReliabilityBins(count.astype(np.int64), mean, accuracy, low, high)
+
+
+def _lowest(confidence: Float64s, bins: Bins) -> Float64s:
+    """Smallest confidence of each bin, shape (M,)."""
+    low = np.full(len(bins.upper), np.inf)
+    for rows in pieces(len(confidence)):
+        np.minimum.at(low, bins.index(confidence[rows]), confidence[rows])
+    return low
 
 
 def ece(
@@ -177,8 +184,13 @@ def classwise_ece(
         DataError: If an array is malformed or a setting makes no sense.
     """
     data = Labelled.of(probabilities, labels)
-    sums = _width_sums(data, n_bins) if scheme == "width" else _mass_sums(data, n_bins, scheme)
-    return float(np.abs(sums).sum() / (len(data) * data.n_classes))
+    if scheme == "width":
+        return float(np.abs(_width_sums(data, n_bins)).sum() / (len(data) * data.n_classes))
+    require_bins(n_bins, scheme)
+    data.check()
+    classes = range(data.n_classes)
+    errors = [binned_gap(data.column(k), data.labels == k, n_bins, scheme) for k in classes]
+    return float(np.mean(errors))
 
 
 def adaptive_ece(probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> float:
@@ -247,8 +259,11 @@ def debiased_squared_ece(
 
 def binned_gap(confidence: Float64s, right: Bools | Float64s, n_bins: int, scheme: Scheme) -> float:
     """Return the mean absolute gap over bins of confidences (N,) and outcomes (N,)."""
-    sums, hits = Bins.of(confidence, n_bins, scheme).sums(confidence, confidence, right)
-    return float(np.abs(sums - hits).sum() / len(confidence))
+    bins, sums = Bins.of(confidence, n_bins, scheme), np.zeros(n_bins)
+    for rows in pieces(len(confidence), n_bins):
+        gaps = confidence[rows] - right[rows]
+        sums += np.bincount(bins.index(confidence[rows]), gaps, n_bins)
+    return float(np.abs(sums).sum() / len(confidence))
 
 
 def _width_sums(data: Labelled, n_bins: int) -> Float64s:
@@ -261,16 +276,4 @@ def _width_sums(data: Labelled, n_bins: int) -> Float64s:
         gaps = block.columns.copy()
         gaps[block.labels, np.arange(len(block.labels))] -= 1
         sums += np.bincount(index.reshape(-1), gaps.reshape(-1), len(sums))
-    return sums
-
-
-def _mass_sums(data: Labelled, n_bins: int, scheme: Scheme) -> Float64s:
-    """The same over bins of equal mass, shape (K, M); each class is sorted."""
-    require_bins(n_bins, scheme)
-    data.check()
-    sums = np.empty((data.n_classes, n_bins))
-    for k in range(data.n_classes):
-        column = data.column(k)
-        of_column, hits = Bins.of(column, n_bins, scheme).sums(column, column, data.labels == k)
-        sums[k] = of_column - hits
     return sums

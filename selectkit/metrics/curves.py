@@ -75,7 +75,7 @@ def risk_coverage_curve(confidence: ArrayLike, loss: ArrayLike) -> RiskCoverageC
     ranked = Ranked.of(*checked(confidence, loss))
     steps = ranked.steps()
     n = steps.total
-    return RiskCoverageCurve(steps.accepted / n, steps.risk, steps.lost / n, ranked.values)
+    return RiskCoverageCurve(steps.accepted / n, steps.risk, steps.lost / n, ranked.values.copy())
 
 
 def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, Ints, finite_vector, regular_array
 from selectkit.errors import DataError
-from selectkit.metrics.resample import require_weights
+from selectkit.metrics.bins import pieces
+from selectkit.metrics.resample import codes_of, require_weights
 
 Float64s = npt.NDArray[np.float64]
 
@@ -72,11 +73,16 @@ class Outcomes:
                 "labels, predictions and accepted must have one shape, "
                 f"got {y.shape}, {guess.shape} and {taken.shape}."
             )
-        values, codes = np.unique(np.concatenate([y, guess]), return_inverse=True)
-        k, n = len(values), len(y)
-        cell = (codes[:n] * k + codes[n:]) * 2 + taken
-        order = np.argsort(cell, kind="stable")
-        cells, starts = np.unique(cell[order], return_index=True)
+        values = np.union1d(np.unique(y), np.unique(guess))
+        k = len(values)
+        cell = np.empty(len(y), dtype=np.min_scalar_type(2 * k * k))
+        for rows in pieces(len(y)):
+            pair = codes_of(y[rows], values) * k + codes_of(guess[rows], values)
+            cell[rows] = 2 * pair + taken[rows]
+        order = np.argsort(cell, kind="stable")  # of 16 bits or less by radix
+        cells = cell[order].astype(np.int64)
+        starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
+        cells = cells[starts]
         place = np.flatnonzero(values == positive)
         return cls(
             label=cells // (2 * k),
@@ -352,4 +358,4 @@ def _integers(values: ArrayLike, name: str) -> Ints:
             f"{name} must be integers of shape (N,) with N >= 1, "
             f"got dtype {array.dtype} and shape {array.shape}."
         )
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)

@@ -49,19 +49,27 @@ class Ranked:
         if not (s[1:] <= s[:-1]).all():
             order = np.argsort(-s)
             s, ell = s[order], ell[order]
-        starts = np.flatnonzero(np.append(True, s[1:] != s[:-1]))
-        values = s[starts]
+        opens = np.append(True, s[1:] != s[:-1])
+        starts = None if opens.all() else np.flatnonzero(opens)
+        values = s if starts is None else s[starts]
         loss = _as_errors(ell)
         pair = None
         if loss.dtype == np.bool_:
-            pair = 1 + (loss.astype(np.int64) << 32)
-        tied = len(values) < len(s)
-        return cls(order, starts if tied else None, values, loss, pair, Scratch())
+            pair = loss.astype(np.int64)
+            pair <<= 32
+            pair += 1
+        return cls(order, starts, values, loss, pair, Scratch())
 
     @property
     def n_usable(self) -> int:
         """Number of steps at finite confidence."""
         return len(self.values) - int(self.values[-1] == -np.inf)
+
+    def step_of(self, ranks: Ints) -> Ints:
+        """Return the step that each of some ranks joins."""
+        if self.starts is None:
+            return ranks
+        return np.asarray(np.searchsorted(self.starts, ranks, side="right") - 1)
 
     def steps(self, weights: Ints | None = None) -> Steps:
         """Return the staircase of the sample itself, or of weights (B, N) that sum to < 2^31.
@@ -70,35 +78,41 @@ class Ranked:
         overwrites: nothing computed from it may be a view. The staircase of the sample stays.
         """
         if weights is None:
-            return self._staircase(np.ones(len(self.loss), dtype=np.uint8), Scratch())
-        require_weights(weights, len(self.loss))
-        if self.order is not None:
-            out = self.scratch.array("weights", weights.shape, weights.dtype)
-            weights = np.take(weights, self.order, axis=-1, out=out, mode="clip")
-        return self._staircase(weights, self.scratch)
+            return staircase(self.loss, self.starts, self.n_usable)
+        return self.steps_of_ranks(self.by_rank(weights))
 
-    def _staircase(self, weights: Ints, scratch: Scratch) -> Steps:
+    def by_rank(self, weights: Ints) -> Ints:
+        """Return weights (B, N) in the order of ranks, in memory that the next call overwrites."""
+        require_weights(weights, len(self.loss))
+        if self.order is None:
+            return weights
+        out = self.scratch.array("weights", weights.shape, weights.dtype)
+        return np.take(weights, self.order, axis=-1, out=out, mode="clip")
+
+    def steps_of_ranks(self, weights: Ints) -> Steps:
+        """Return the staircase of weights (B, N) in the order of ranks; see `steps`."""
+        scratch = self.scratch
         if self.pair is not None:
-            halves = self._cumulated("pairs", weights, self.pair, scratch).view(np.int32)
+            halves = self._cumulated("pairs", weights, self.pair).view(np.int32)
             sums = {"accepted": halves[..., _LOW::2], "lost": halves[..., _HIGH::2]}
         else:
             sums = {
-                "accepted": self._cumulated("sizes", weights, np.float64(1), scratch),
-                "lost": self._cumulated("losses", weights, self.loss, scratch),
+                "accepted": self._cumulated("sizes", weights, np.float64(1)),
+                "lost": self._cumulated("losses", weights, self.loss),
             }
         counts = {k: scratch.array(k, each.shape, np.float64) for k, each in sums.items()}
         for name, each in sums.items():
             np.copyto(counts[name], each)
         return Steps(counts["accepted"], counts["lost"], self.n_usable, scratch)
 
-    def _cumulated(self, name: str, weights: Ints, each: Any, scratch: Scratch) -> npt.NDArray[Any]:
+    def _cumulated(self, name: str, weights: Ints, each: Any) -> npt.NDArray[Any]:
         """Cumulative sums over steps of weights times something per sample."""
         dtype = np.asarray(each).dtype
-        product = scratch.array(name, weights.shape, dtype)
+        product = self.scratch.array(name, weights.shape, dtype)
         np.multiply(weights, each, out=product)
         if self.starts is not None:
             shape = (*weights.shape[:-1], len(self.starts))
-            out = scratch.array(name + " of steps", shape, dtype)
+            out = self.scratch.array(name + " of steps", shape, dtype)
             product = np.add.reduceat(product, self.starts, axis=-1, out=out)
         return np.cumsum(product, axis=-1, out=product)
 
@@ -129,14 +143,34 @@ def unranked_steps(s: Float64s, ell: Losses) -> Steps:
     if np.signbit(keys[zeros]).any():  # the least positive number lost its only bit
         return Ranked.of(s, errors).steps()
     tied = (bits[1:] ^ bits[:-1]) <= 1
-    if not tied.any():
-        accepted, lost = np.arange(1.0, len(s) + 1), np.cumsum(bits & np.uint64(1))
-    elif (np.ascontiguousarray(s).view(np.uint64) & np.uint64(1)).any():
-        return Ranked.of(s, errors).steps()
+    starts = None
+    if tied.any():
+        if (np.ascontiguousarray(s).view(np.uint64) & np.uint64(1)).any():
+            return Ranked.of(s, errors).steps()
+        starts = np.flatnonzero(np.append(True, ~tied))
+    bits &= np.uint64(1)
+    return staircase(bits, starts)
+
+
+def staircase(loss: npt.NDArray[Any], starts: Ints | None, n_usable: int | None = None) -> Steps:
+    """Return the staircase of a sample in the order of ranks.
+
+    Args:
+        loss: Shape (N,).
+        starts: Shape (G,), rank at which each step starts; None when no two samples are tied.
+        n_usable: Steps at finite confidence; None for all.
+
+    Returns:
+        The staircase.
+    """
+    n = len(loss)
+    lost = np.cumsum(loss, dtype=np.float64)
+    if starts is None:
+        accepted = np.arange(1.0, n + 1)
     else:
-        last = np.flatnonzero(np.append(~tied, True))
-        accepted, lost = last + 1.0, np.cumsum(bits & np.uint64(1))[last]
-    return Steps(accepted, lost.astype(np.float64), len(accepted))
+        accepted = np.append(starts[1:], n).astype(np.float64)
+        lost = lost[np.append(starts[1:], n) - 1]
+    return Steps(accepted, lost, len(accepted) if n_usable is None else n_usable)
 
 
 def checked(confidence: ArrayLike, loss: ArrayLike) -> tuple[Float64s, Losses]:

@@ -232,7 +232,22 @@ def name_codes(names: ArrayLike, n: int, what: str) -> tuple[npt.NDArray[Any], I
     if array.dtype.kind in "fc" and np.isnan(array).any():
         raise DataError(f"{what} is NaN in row {int(np.argmax(np.isnan(array)))}.")
     try:
-        values, codes = np.unique(array, return_inverse=True)
+        values = np.unique(array)
+        return values, codes_of(array, values)
     except TypeError as error:
         raise DataError(f"{what} must be of one sortable kind: {error}.") from None
-    return values, codes
+
+
+def codes_of(names: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Number names by their place among the distinct ones.
+
+    Args:
+        names: Shape (N,).
+        values: Shape (M,), sorted, every name among them.
+
+    Returns:
+        Shape (N,), in [0, M).
+    """
+    if values.dtype.kind in "iu" and int(values[-1]) - int(values[0]) == len(values) - 1:
+        return np.subtract(names, values[0], dtype=np.int64, casting="unsafe")
+    return np.searchsorted(values, names)
