@@ -79,7 +79,7 @@ def command(
 
 
 def _compare_runs(runs: list[str], config: CompareConfig, out: Path | None, json: bool) -> None:
-    from selectkit.cli.output import print_json, print_table, say
+    from selectkit.cli.output import print_json, print_table, say, warn
     from selectkit.pipeline.runs import compare_runs, require_file, write_comparison
 
     if out is not None:
@@ -92,3 +92,4 @@ def _compare_runs(runs: list[str], config: CompareConfig, out: Path | None, json
         return
     print_table(f"On the same {comparison.n:,} images of val_test", *comparison.table())
     say(*comparison.lines(), *([f"comparison: {out}"] if out else []))
+    warn(comparison.notes())

@@ -56,5 +56,6 @@ def command(
         print_table("Differences on the same images of val_test", *comparison.table())
     say(*evaluation.lines())
     if comparison is not None:
-        say(f"comparison: {evaluation.run / 'comparison.html'}")
+        say(*comparison.lines(), f"comparison: {evaluation.run / 'comparison.html'}")
+        warn(comparison.notes())
     warn(evaluation.warnings)

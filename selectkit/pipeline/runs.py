@@ -14,10 +14,12 @@ from selectkit import artifact
 from selectkit.errors import ConfigError, DataError
 from selectkit.location import local_path
 from selectkit.metrics import Interval, compare_paired, holm
+from selectkit.pipeline.compare import FEW_ERRORS
 from selectkit.pipeline.ranking import LEVEL
 from selectkit.pipeline.report import load_report
 from selectkit.pipeline.run import RunDirectory
 from selectkit.report import RunReport, contest
+from selectkit.report.wording import PROMISES
 
 METRICS = ("augrc", "aurc", "auroc_failure", "risk_at_coverage@0.8", "accuracy")
 FORMATS = ("html", "csv", "json", "md", "svg", "png")
@@ -44,6 +46,14 @@ class Difference:
     difference: Interval
     p: float
     p_holm: float
+
+    def line(self) -> contest.Line:
+        """Return the difference as a page shows it."""
+        found = self.difference
+        ends = (found.value, found.low, found.high)
+        return contest.Line(
+            self.run, self.metric, self.value, self.reference, ends, self.p_holm, self.verdict
+        )
 
     @property
     def verdict(self) -> str:
@@ -77,6 +87,7 @@ class RunComparison:
             "split": "val_test",
             "n": self.n,
             "reference": self.runs[0],
+            "warnings": list(self.notes()),
             "runs": [_operating(*pair) for pair in zip(self.runs, self.reports, strict=True)],
             "differences": [_plain(row) for row in rows],
         }
@@ -99,13 +110,24 @@ class RunComparison:
         return header, rows
 
     def lines(self) -> list[str]:
-        """Return one line per run: what its policy does."""
+        """Return one line per run: what is promised, and what its policy does."""
         return [
-            f"{name}: {report.target}; decides {report.accepted.mean():.1%}, "
-            f"{(report.accepted & ~report.correct).sum():,} of {report.accepted.sum():,} wrong"
+            f"{name}: {PROMISES[report.promise].lower()}: {report.target}; decides "
+            f"{report.accepted.mean():.1%}, {(report.accepted & ~report.correct).sum():,} of "
+            f"{report.accepted.sum():,} wrong"
             + (" by the most probable class of each set" if report.answers_with_sets else "")
             for name, report in zip(self.runs, self.reports, strict=True)
         ]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the reader must know first."""
+        errors = [int((~report.correct).sum()) for report in self.reports]
+        if max(errors) >= FEW_ERRORS:
+            return ()
+        return (
+            f"no run has more than {max(errors)} errors among these {self.n:,} images: too few to "
+            "tell runs apart; what differs here may be chance",
+        )
 
     def as_bytes(self, form: str) -> bytes:
         """Return the comparison as a file.
@@ -120,7 +142,9 @@ class RunComparison:
             return artifact.canonical_json(self.to_dict()) + b"\n"
         if form == "csv":
             return _csv(self.differences).encode()
-        page = contest.Contest(self.runs, self.reports, self.n, *self.table())
+        page = contest.Contest(
+            self.runs, self.reports, self.n, tuple(d.line() for d in self.differences), self.notes()
+        )
         if form in {"svg", "png"}:
             drawing = contest.curves(page)
             return drawing.svg() if form == "svg" else drawing.png()
@@ -237,7 +261,13 @@ def _names(paths: Sequence[Path]) -> tuple[str, ...]:
 def _operating(name: str, report: RunReport) -> dict[str, Any]:
     accepted = int(report.accepted.sum())
     wrong = int((report.accepted & ~report.correct).sum())
-    return {"run": name, "target": report.target, "accepted": accepted, "wrong": wrong}
+    return {
+        "run": name,
+        "promise": report.promise,
+        "target": report.target,
+        "accepted": accepted,
+        "wrong": wrong,
+    }
 
 
 def _csv(differences: Sequence[Difference]) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import cycle, islice
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,37 @@ from selectkit.report.markdown import cell
 from selectkit.report.markdown import table as markdown_table
 from selectkit.report.model import RunReport
 from selectkit.report.page import document
-from selectkit.report.wording import percent, text
+from selectkit.report.wording import percent, prose, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _POINTS = 400
+_FIRST = 10  # images decided where a curve starts; before, it jumps with every image
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one run against the first run.
+
+    Attributes:
+        run: Name of the run.
+        metric: Name of the metric.
+        value: Its value.
+        reference: Its value in the first run.
+        difference: value - reference with a paired 95 % interval.
+        p: p-value of "no difference", corrected for all lines together; NaN when undefined.
+        verdict: "better", "worse" or "not told apart".
+    """
+
+    run: str
+    metric: str
+    value: float
+    reference: float
+    difference: tuple[float, float, float]
+    p: float
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -28,15 +54,15 @@ class Contest:
         names: Names of the runs; the first is the reference.
         reports: What was measured of each, on the same rows.
         n: Test rows.
-        header: Of the table of differences.
-        rows: Its cells.
+        lines: Differences from the first run.
+        notes: What the reader must know first.
     """
 
     names: tuple[str, ...]
     reports: tuple[RunReport, ...]
     n: int
-    header: list[str]
-    rows: list[list[str]]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
 
 
 def curves(contest: Contest) -> svg.Drawing:
@@ -51,9 +77,11 @@ def curves(contest: Contest) -> svg.Drawing:
     with svg.theme("comparison"):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(2 * svg.WIDTH, 4.2), layout="constrained")
+        rows = -(-len(contest.names) // 4)
+        figure = Figure(figsize=(2 * svg.WIDTH, 4.2 + 0.22 * rows), layout="constrained")
         for axes, generalized in zip(figure.subplots(1, 2), (False, True), strict=True):
             _draw(axes, contest, generalized=generalized)
+        _legend(figure, columns=4)
         return svg.Drawing("comparison", figure, _alt(contest))
 
 
@@ -71,8 +99,10 @@ def curve(contest: Contest, *, generalized: bool) -> svg.Drawing:
     with svg.theme(name):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(svg.WIDTH, 3.9), layout="constrained")
+        rows = -(-len(contest.names) // 2)
+        figure = Figure(figsize=(svg.WIDTH, 3.9 + 0.22 * rows), layout="constrained")
         _draw(figure.add_subplot(), contest, generalized=generalized)
+        _legend(figure, columns=2)
         return svg.Drawing(name, figure, _alt(contest))
 
 
@@ -80,7 +110,9 @@ def _draw(axes: "Axes", contest: Contest, *, generalized: bool) -> None:
     looks = islice(cycle(zip(svg.SERIES.values(), svg.DASHES, strict=True)), len(contest.names))
     for name, report, (colour, dash) in zip(contest.names, contest.reports, looks, strict=True):
         found = risk_coverage_curve(report.confidence, ~report.correct)
-        places = np.unique(np.linspace(0, len(found.coverage) - 1, _POINTS).astype(np.int64))
+        last = len(found.coverage) - 1
+        first = min(last, int(np.searchsorted(found.coverage, _FIRST / len(report.labels))))
+        places = np.unique(np.linspace(first, last, _POINTS).astype(np.int64))
         risk = found.generalized_risk if generalized else found.risk
         label = wording.shorten(name, 28)
         axes.plot(found.coverage[places], risk[places], color=colour, linestyle=dash,
@@ -89,13 +121,19 @@ def _draw(axes: "Axes", contest: Contest, *, generalized: bool) -> None:
         if decided:
             height = wrong if generalized else wrong / decided
             axes.plot([decided], [height], "o", color=colour, markersize=6, clip_on=False)
-    title = "Wrong and decided, of all" if generalized else "Error among accepted"
+    title = "Wrong and decided, of all" if generalized else "Error among decided"
     axes.set(xlim=(0, 1), xlabel="Coverage: share decided automatically")
     axes.set_ylim(bottom=0)
     axes.set_title(title, loc="left", fontsize=10, color=svg.PALETTE["muted"], pad=8)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda x, _: f"{100 * x:.4g}{wording.UNIT}")
-    axes.legend(loc="upper left", frameon=False, fontsize=9.5, handlelength=2.8)
+
+
+def _legend(figure: "Figure", columns: int) -> None:
+    """Names below the axes, where no curve can cross them."""
+    lines = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower left", ncols=columns, frameon=False, fontsize=9.5,
+                  handlelength=2.8, borderaxespad=0.2)  # fmt: skip
 
 
 def render(contest: Contest) -> str:
@@ -107,32 +145,20 @@ def render(contest: Contest) -> str:
     Returns:
         The document.
     """
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in contest.header)
-    rows = "".join(
-        f'<tr><th scope="row">{text(row[0])}</th>'
-        + "".join(f"<td>{text(value)}</td>" for value in row[1:])
-        + "</tr>"
-        for row in contest.rows
-    )
-    policies = "".join(
-        f'<tr><th scope="row">{text(line[0])}</th>'
-        + "".join(f"<td>{text(value)}</td>" for value in line[1:])
-        + "</tr>"
-        for line in _policies(contest)
-    )
-    names = "".join(f'<th scope="col">{name}</th>' for name in _POLICY_HEADER)
     return document(
         "Runs compared",
         (
             f'<header><h1>Runs compared</h1><p class="byline">{_about(contest)}</p></header>',
-            _wide("Policies", names, policies),
+            _notes(contest),
+            _table("Policies", "runs", _POLICY_HEADER, _policies(contest), _MEASURED),
             '<div class="figures">'
             + _figure("Risk and coverage", curve(contest, generalized=False))
             + _figure("Generalized risk", curve(contest, generalized=True))
             + "</div>",
-            _wide(f"Differences from {text(contest.names[0])}", head, rows, _NOTE),
+            _table(f"Differences from {contest.names[0]}", "differences", _HEADER,
+                   _differences(contest), _NOTE),
         ),
-    )
+    )  # fmt: skip
 
 
 def markdown(contest: Contest) -> str:
@@ -144,22 +170,33 @@ def markdown(contest: Contest) -> str:
     Returns:
         The document.
     """
-    parts = [
-        "# Runs compared",
-        cell(_about(contest)),
+    parts = ["# Runs compared", cell(_about(contest))]
+    if contest.notes:
+        parts.append("\n".join(f"* {cell(note)}" for note in contest.notes))
+    parts += [
+        _MEASURED,
         markdown_table(_POLICY_HEADER, _policies(contest)),
         f"## Differences from {cell(contest.names[0])}",
         _NOTE,
-        markdown_table(contest.header, contest.rows),
+        markdown_table(_HEADER, _differences(contest)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-_POLICY_HEADER = ["Run", "Target", "Decided", "Wrong among decided"]
+_POLICY_HEADER = ["Run", "What is promised", "Decided", "Wrong among decided"]
+_MEASURED = (
+    "Promises rest on other images (val_calib). The shares decided and wrong are measured here; "
+    "they are no promise."
+)
+_HEADER = [
+    *("Run", "Metric", "Value", "First run", "Difference", "95 % interval", "p (Holm)", "Verdict")
+]
 _NOTE = (
-    "Paired 95 % bootstrap intervals: every run is judged on the same resamples. p-values are "
-    "corrected for all lines of the table (Holm). A run chosen by this table was chosen on the "
-    "test images: its figures flatter it from then on."
+    "Value minus that of the first run, with paired 95 % bootstrap intervals: every run is judged "
+    "on the same resamples. An interval is for its line alone; p-values are corrected for all "
+    "lines of the table (Holm), and the verdict follows them, so that an interval may exclude 0 "
+    "where the runs are not told apart. A run chosen by this table was chosen on the test images: "
+    "its figures flatter it from then on."
 )
 
 
@@ -170,34 +207,92 @@ def _about(contest: Contest) -> str:
 def _policies(contest: Contest) -> list[list[str]]:
     lines = []
     for name, report in zip(contest.names, contest.reports, strict=True):
-        decided, wrong = report.accepted.sum(), (report.accepted & ~report.correct).sum()
-        share = wrong / decided if decided else float("nan")
-        error = f"{percent(float(share))} ({wrong:,} of {decided:,})"
-        if report.answers_with_sets:
+        decided, wrong = int(report.accepted.sum()), int((report.accepted & ~report.correct).sum())
+        error = "nothing was decided"
+        if decided:
+            error = f"{percent(wrong / decided)} ({wrong:,} of {decided:,})"
+        if decided and report.answers_with_sets:
             error += " by the most probable class of each set"
-        lines.append([name, report.target, percent(float(report.accepted.mean())), error])
+        if decided and report.active is not None:
+            error += f"; 95 % interval {wording.interval(report.active.error, True)}"
+        promise = f"{wording.PROMISES[report.promise]}: {report.target}"
+        lines.append([name, promise, percent(float(report.accepted.mean())), error])
     return lines
+
+
+def _differences(contest: Contest) -> list[list[str]]:
+    rows = []
+    for line in contest.lines:
+        label, _, rate = wording.metric(line.metric)
+        rows.append([
+            line.run,
+            label + _better(line.metric),
+            *(percent(x) if rate else wording.number(x) for x in (line.value, line.reference)),
+            *_signed(line.difference, rate),
+            "–" if isnan(line.p) else f"{line.p:.3g}",
+            line.verdict,
+        ])
+    return rows
+
+
+def _better(metric: str) -> str:
+    return ", more is better" if metric in {"auroc_failure", "accuracy"} else ", less is better"
+
+
+def _signed(difference: tuple[float, float, float], rate: bool) -> tuple[str, str]:
+    """The difference and its interval; of rates in percentage points."""
+    value, low, high = (
+        "–" if isnan(x) else f"{100 * x:+.2f}" if rate else f"{x:+.4f}" for x in difference
+    )
+    return value + (" points" if rate else ""), "–" if low == "–" else f"{low} to {high}"
+
+
+def _notes(contest: Contest) -> str:
+    if not contest.notes:
+        return ""
+    items = "".join(f"<li>{prose(note)}</li>" for note in contest.notes)
+    return f'<div class="warnings panel"><h2>Before you rely on this</h2><ul>{items}</ul></div>'
 
 
 def _figure(title: str, drawing: svg.Drawing) -> str:
     return (
-        f'<figure class="panel"><figcaption><h2>{title}</h2><p>Dots are where the policies work.'
-        f"</p></figcaption>{drawing.inline()}</figure>"
+        f'<figure class="panel"><figcaption><h2>{title}</h2><p>Dots are where the policies work. '
+        f"Curves start at {_FIRST} images.</p></figcaption>{drawing.inline()}</figure>"
     )
 
 
-def _wide(title: str, head: str, rows: str, note: str = "") -> str:
-    lead = f'<p class="lead">{note}</p>' if note else ""
+def _table(title: str, kind: str, header: list[str], rows: list[list[str]], note: str) -> str:
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    body = "".join(_row(header, cells) for cells in rows)
     return (
-        f"<section><h2>{title}</h2>{lead}"
-        f'<div class="scroll panel" role="region" aria-label="{title}" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+        f'<section><h2>{text(title)}</h2><p class="lead">{prose(note)}</p>'
+        f'<div class="scroll panel" role="region" aria-label="{text(title)}" tabindex="0">'
+        f'<table class="{kind} stack"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div></section>"
+    )
+
+
+def _row(header: list[str], cells: list[str]) -> str:
+    first, *others = cells
+    return (
+        f'<tr><th scope="row">{text(first)}</th>'
+        + "".join(
+            f'<td data-label="{text(name)}">{prose(value)}</td>'
+            for name, value in zip(header[1:], others, strict=True)
+        )
+        + "</tr>"
     )
 
 
 def _alt(contest: Contest) -> str:
     lines = [
-        f"{name}: error {percent(float((~report.correct).mean()))} if everything is decided."
+        f"{name}: error {percent(float((~report.correct).mean()))} if everything is decided"
+        + (
+            f", {percent(float((report.accepted & ~report.correct).sum() / report.accepted.sum()))}"
+            f" among the {percent(float(report.accepted.mean()))} that its policy decides."
+            if report.accepted.any()
+            else "; its policy decides nothing."
+        )
         for name, report in zip(contest.names, contest.reports, strict=True)
     ]
     return "Risk and generalized risk against coverage. " + " ".join(lines)

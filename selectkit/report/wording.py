@@ -90,6 +90,11 @@ def text(words: str) -> str:
     return escape(words, quote=True)
 
 
+def prose(words: str) -> str:
+    """Return a sentence as HTML text in which no line ends between a number and its "%"."""
+    return text(words.replace(" %", UNIT))
+
+
 def metric(name: str) -> tuple[str, str, bool]:
     """Return how a metric is presented.
 
