@@ -99,8 +99,14 @@ def standardised(source: Source, scaling: Scaling, dtype: "dtype") -> "Tensor":
     import torch
 
     out = torch.empty((source.n_rows, source.n_features), dtype=dtype)
+    wide = np.empty((0, source.n_features))  # one for all blocks: fresh memory costs more than this
     for start, block in source.blocks():
-        out[start : start + len(block)] = torch.from_numpy((block - scaling.mean) / scaling.scale)
+        if len(block) > len(wide):
+            wide = np.empty(block.shape)
+        z = wide[: len(block)]
+        np.subtract(block, scaling.mean, out=z)
+        z /= scaling.scale
+        out[start : start + len(block)] = torch.from_numpy(z)
     return out
 
 

@@ -18,8 +18,6 @@ from selectkit.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FEW = 4096
-
 Numbers = Mapping[str, "Tensor"]
 """The numeric settings of M losses of one family, each of shape (M,)."""
 
@@ -100,13 +98,11 @@ def numbers_of(losses: "Sequence[Loss]", like: "Tensor") -> Numbers:
 
 
 def log_probabilities(outputs: "Tensor") -> "Tensor":
-    """Return the log-softmax over the last axis, same shape."""
+    """Return the log-softmax over the last axis, same shape; rows are innermost in memory."""
     import torch
 
-    if outputs.numel() <= _FEW:
-        return torch.log_softmax(outputs, dim=-1)
-    # Over a short last axis this takes a quarter of the time of torch.log_softmax.
-    return outputs - torch.logsumexp(outputs, dim=-1, keepdim=True)
+    # Along rows, not along the few outputs of one: a sixth to a tenth of the time.
+    return torch.log_softmax(outputs.permute(1, 2, 0), dim=1).permute(2, 0, 1)
 
 
 def at_label(values: "Tensor", labels: "Tensor") -> "Tensor":

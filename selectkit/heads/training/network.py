@@ -55,7 +55,7 @@ def stacked(networks: "Sequence[Sequence[npt.NDArray[np.floating]]]") -> "list[T
 
 
 class Activations(NamedTuple):
-    """What the gradient needs of a hidden layer: before and after GELU, both (B, M, H)."""
+    """What the gradient needs of a hidden layer: before and after GELU, both (M, H, B)."""
 
     before: "Tensor"
     after: "Tensor"
@@ -69,21 +69,27 @@ def outputs(parameters: "Sequence[Tensor]", x: "Tensor") -> "Tensor":
 def forward(parameters: "Sequence[Tensor]", x: "Tensor") -> "tuple[Tensor, Activations | None]":
     """Return the outputs of all configurations for the same rows, and what `backward` needs.
 
+    Inside, rows lie along the last axis: products of stacked weights then need no transposed copy,
+    and a softmax over few outputs runs along the rows, where processors compute several at once.
+
     Args:
         parameters: As `initial` returns them.
         x: Shape (B, D). In bfloat16 the products with the first weights are computed in it; all
             else is in the dtype of the parameters.
 
     Returns:
-        Outputs (B, M, O) in the dtype of the parameters, and the hidden layer if there is one.
+        Outputs (B, M, O) in the dtype of the parameters, a view of (M, O, B) in memory, and the
+        hidden layer if there is one.
     """
+    import torch
     from torch.nn.functional import gelu
 
     u = _first(parameters[0], parameters[1], x)
     if len(parameters) == 2:
-        return u, None
+        return u.permute(2, 0, 1), None
     h = gelu(u)
-    return _second(parameters[2], parameters[3], h), Activations(u, h)
+    z = torch.baddbmm(parameters[3].unsqueeze(2), parameters[2], h)
+    return z.permute(2, 0, 1), Activations(u, h)
 
 
 def backward(
@@ -97,28 +103,24 @@ def backward(
         parameters: Those of `forward`.
         x: Those of `forward`.
         hidden: From `forward`.
-        slope: Gradient at the outputs, (B, M, O).
+        slope: Gradient at the outputs, (B, M, O); best in memory as the outputs are.
 
     Returns:
         One contiguous gradient per parameter.
     """
     import torch
 
+    s = slope.permute(1, 2, 0)
     if hidden is None:
-        return [_first_slope(x, slope), slope.sum(dim=0)]
-    w, h = parameters[2], hidden.after
-    if len(w) == 1:
-        dw = (slope[:, 0].T @ h[:, 0]).unsqueeze(0)
-        dh = (slope[:, 0] @ w[0]).unsqueeze(1)
-    else:
-        dw = torch.bmm(slope.permute(1, 2, 0), h.transpose(0, 1))
-        dh = torch.bmm(slope.transpose(0, 1), w).transpose(0, 1).contiguous()
+        return [_first_slope(x, s), s.sum(dim=2)]
+    dw = torch.bmm(s, hidden.after.transpose(1, 2))
+    dh = torch.bmm(parameters[2].transpose(1, 2), s)
     du = torch.ops.aten.gelu_backward(dh, hidden.before)
-    return [_first_slope(x, du), du.sum(dim=0), dw, slope.sum(dim=0)]
+    return [_first_slope(x, du), du.sum(dim=2), dw, s.sum(dim=2)]
 
 
 def _first(w: "Tensor", b: "Tensor", x: "Tensor") -> "Tensor":
-    """Return x W^T + b: all configurations as one product, wide ones in turn.
+    """Return W x^T + b, (M, H, B): all configurations as one product, wide ones in turn.
 
     Wide ones are efficient alone, and then round as they do alone, which in bfloat16 is visible.
     """
@@ -126,29 +128,21 @@ def _first(w: "Tensor", b: "Tensor", x: "Tensor") -> "Tensor":
 
     m, h, d = w.shape
     if m > 1 and h * d >= _WIDE:
-        return torch.cat([_first(w[i : i + 1], b[i : i + 1], x) for i in range(m)], dim=1)
-    w, b = w.reshape(m * h, d), b.reshape(m * h)
-    u = torch.addmm(b.to(x.dtype), x, w.to(x.dtype).T).to(w.dtype)
-    return u.view(len(x), m, h)
+        return torch.cat([_first(w[i : i + 1], b[i : i + 1], x) for i in range(m)])
+    w, b = w.reshape(m * h, d), b.reshape(m * h, 1)
+    u = torch.addmm(b.to(x.dtype), w.to(x.dtype), x.T).to(w.dtype)
+    return u.view(m, h, len(x))
 
 
 def _first_slope(x: "Tensor", du: "Tensor") -> "Tensor":
-    """Return du^T x as (M, H, D), in the dtype of du."""
+    """Return du x as (M, H, D), in the dtype of du."""
     import torch
 
-    b, m, h = du.shape
+    m, h, b = du.shape
     if m > 1 and h * x.shape[1] >= _WIDE:
-        return torch.cat([_first_slope(x, du[:, i : i + 1]) for i in range(m)])
-    dw = du.reshape(b, m * h).to(x.dtype).T @ x
+        return torch.cat([_first_slope(x, du[i : i + 1]) for i in range(m)])
+    dw = du.reshape(m * h, b).to(x.dtype) @ x
     return dw.view(m, h, -1).to(du.dtype)
-
-
-def _second(w: "Tensor", b: "Tensor", h: "Tensor") -> "Tensor":
-    import torch
-
-    if len(w) == 1:
-        return torch.addmm(b[0], h[:, 0], w[0].T).unsqueeze(1)
-    return torch.bmm(h.transpose(0, 1), w.transpose(1, 2)).transpose(0, 1) + b
 
 
 def training_dtype(precision: str, n_inputs: int, hidden: int | None, device: str) -> "dtype":

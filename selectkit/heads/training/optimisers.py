@@ -130,13 +130,12 @@ class Descent:
 
     def _adamw(self, g: "list[Tensor]", rates: Sequence[float]) -> None:
         one, two = _BETAS["adamw"]
-        rates = [rate / (1 - one**self._steps) for rate in rates]
         root = sqrt(1 - two**self._steps)
+        rates = [rate * root / (1 - one**self._steps) for rate in rates]
         for p, gradient, m, v in zip(self._parameters, g, *self._moments, strict=True):
             m.lerp_(gradient, 1 - one)
             v.mul_(two).addcmul_(gradient, gradient, value=1 - two)
-            size = v.sqrt().div_(root).add_(_EPSILON)
-            p.sub_(size.reciprocal_().mul_(m).mul_(_per_member(rates, p)))
+            p.addcdiv_(m * _per_member(rates, p), v.sqrt().add_(root * _EPSILON), value=-1)
 
     def _fused_adamw(self, g: "list[Tensor]", rate: float) -> None:
         import torch

@@ -17,6 +17,7 @@ from selectkit.heads.training.network import initial, outputs, stacked
 from selectkit.heads.training.optimisers import Descent, FriendlySam, Optimiser
 from selectkit.heads.training.recipe import Recipe
 from selectkit.heads.training.schedule import learning_rate_at
+from selectkit.heads.training.selective import SelectiveNet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,7 +198,7 @@ class Run:
         Returns:
             The batch.
         """
-        labels = self.problem.labels[rows]
+        labels = self.problem.labels.index_select(0, rows)
         weights = None if self._class_weights is None else self._class_weights[labels].unsqueeze(1)
         if self._targets is None:
             return losses.Batch(outputs, labels, weights, None, epoch)
@@ -223,7 +224,7 @@ class Run:
         """Return the means of the terms, and the gradient of the losses at the outputs."""
         import torch
 
-        if isinstance(self._loss, losses.CrossEntropy):
+        if isinstance(self._loss, losses.CrossEntropy | SelectiveNet):
             return self._loss.slope(self._numbers, batch)
         with torch.enable_grad():
             free = batch._replace(outputs=batch.outputs.requires_grad_())

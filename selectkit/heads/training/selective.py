@@ -5,7 +5,7 @@ Source: Geifman and El-Yaniv (ICML 2019), https://arxiv.org/abs/1901.09192, equa
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from selectkit.errors import ConfigError
 from selectkit.heads.training.losses import (
@@ -67,15 +67,34 @@ class SelectiveNet:
 
     def terms(self, numbers: Numbers, batch: Batch) -> "list[Tensor]":
         """Return [g, w g, w g CE, w g (1 - p_y), w CE_auxiliary, w]; outputs are (K, gate, K)."""
+        return _terms(_Rows.of(batch))
+
+    def slope(self, numbers: Numbers, batch: Batch) -> "tuple[Tensor, Tensor]":
+        """Return the means of the terms and the gradient at the outputs.
+
+        By the chain rule: what a unit of each mean costs, times what each row adds to it.
+
+        Args:
+            numbers: Settings of the M losses.
+            batch: Without a graph.
+
+        Returns:
+            Shapes (J, M) and (B, M, O).
+        """
         import torch
 
-        k = (batch.outputs.shape[-1] - 1) // 2
-        g = batch.outputs[..., k].sigmoid()
-        logp = at_label(log_probabilities(batch.outputs[..., :k]), batch.labels)
-        auxiliary = at_label(log_probabilities(batch.outputs[..., k + 1 :]), batch.labels)
-        w = torch.ones_like(g) if batch.weights is None else batch.weights.expand_as(g)
-        wg = w * g
-        return [g, wg, -wg * logp, -wg * torch.expm1(logp), -w * auxiliary, w]
+        rows = _Rows.of(batch)
+        means = torch.stack([t.mean(dim=0) for t in _terms(rows)])
+        covered, selected, risk, error, auxiliary = self._prices(numbers, means)
+        g, w, logp = rows.g, rows.w, rows.logp_label
+        per_selected = selected - risk * logp - error * torch.expm1(logp)
+        gate = (covered + w * per_selected) * g * (1 - g)
+        k = rows.logp.shape[-1]
+        slope = torch.empty_like(batch.outputs)
+        slope[..., :k] = _pulled(rows.logp, batch.labels, w * g * (risk + error * logp.exp()))
+        slope[..., k] = gate
+        slope[..., k + 1 :] = _pulled(rows.auxiliary, batch.labels, w * auxiliary)
+        return means, slope.div_(len(g))
 
     def combine(self, numbers: Numbers, means: "Tensor") -> "Tensor":
         """Return the loss of the means of the terms."""
@@ -98,8 +117,69 @@ class SelectiveNet:
             "auxiliary": auxiliary / w,
         }
 
+    def _prices(self, numbers: Numbers, means: "Tensor") -> "tuple[Tensor | float, ...]":
+        """Return the derivatives of `combine` at all means but the last, each (M,) or a number."""
+        g, wg, risk, soft_risk, _, w = self._named(means)
+        alpha = numbers["alpha"]
+        short = (numbers["coverage"] - g).clamp(min=0)
+        selected = wg.clamp(min=_SMALLEST_COVERAGE)
+        per_risk = alpha / (selected if self.normalise else w)
+        per_error: Tensor | float = 0.0
+        per_selected: Tensor | float = -per_risk * risk if self.normalise else 0.0
+        if self.risk_target is not None:
+            excess = (soft_risk - self.risk_target).clamp(min=0)
+            per_error = 2 * alpha * numbers["risk_penalty"] * excess / selected
+            per_selected = per_selected - per_error * soft_risk
+        return (
+            -2 * alpha * numbers["penalty"] * short,
+            per_selected * (wg >= _SMALLEST_COVERAGE),
+            per_risk,
+            per_error,
+            (1 - alpha) / w,
+        )
+
     def _named(self, means: "Tensor") -> "tuple[Tensor, ...]":
         g, wg, wg_loss, wg_error, auxiliary, w = means.unbind()
         selected = wg.clamp(min=_SMALLEST_COVERAGE)
         risk = wg_loss / (selected if self.normalise else w)
         return g, wg, risk, wg_error / selected, auxiliary, w
+
+
+class _Rows(NamedTuple):
+    """What the terms are made of: log-softmaxes (B, M, K), all else (B, M)."""
+
+    g: "Tensor"
+    w: "Tensor"
+    logp: "Tensor"
+    auxiliary: "Tensor"
+    logp_label: "Tensor"
+    auxiliary_label: "Tensor"
+
+    @classmethod
+    def of(cls, batch: Batch) -> "_Rows":
+        import torch
+
+        k = (batch.outputs.shape[-1] - 1) // 2
+        g = batch.outputs[..., k].sigmoid()
+        logp = log_probabilities(batch.outputs[..., :k])
+        auxiliary = log_probabilities(batch.outputs[..., k + 1 :])
+        w = torch.ones_like(g) if batch.weights is None else batch.weights.expand_as(g)
+        return cls(
+            g, w, logp, auxiliary, at_label(logp, batch.labels), at_label(auxiliary, batch.labels)
+        )
+
+
+def _terms(rows: _Rows) -> "list[Tensor]":
+    import torch
+
+    wg = rows.w * rows.g
+    wrong = torch.expm1(rows.logp_label)
+    return [rows.g, wg, -wg * rows.logp_label, -wg * wrong, -rows.w * rows.auxiliary_label, rows.w]
+
+
+def _pulled(logp: "Tensor", labels: "Tensor", weights: "Tensor") -> "Tensor":
+    """Return weights (p - one-hot of the labels), (B, M, K); takes the log-softmax's memory."""
+    p = logp.exp_()
+    index = labels.view(-1, 1, 1).expand(-1, p.shape[1], 1)
+    p.scatter_add_(2, index, p.new_full((), -1.0).expand_as(index))
+    return p.mul_(weights.unsqueeze(-1))

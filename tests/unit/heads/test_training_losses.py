@@ -159,10 +159,23 @@ def test_extreme_outputs_in_float32_give_the_right_loss_and_a_finite_gradient(
     assert torch.isfinite(slope).all()
 
 
+WRITTEN_OUT: dict[str, tuple[CrossEntropy | SelectiveNet, int]] = {
+    "cross_entropy": (CrossEntropy(), K),
+    "smoothed": (CrossEntropy(0.2), K),
+    "selective_net": (SelectiveNet(coverage=0.9), 2 * K + 1),
+    "as the code": (SelectiveNet(coverage=0.9, normalise=False), 2 * K + 1),
+    "risk-aware": (SelectiveNet(coverage=0.3, risk_target=0.1), 2 * K + 1),
+    "as the code, risk-aware": (
+        SelectiveNet(coverage=1.0, alpha=1.0, normalise=False, risk_target=0.0), 2 * K + 1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_written_out_gradient_of_cross_entropy(smoothing: float, weighted: bool) -> None:
-    loss, batch = CrossEntropy(smoothing), _batch(K, weighted=weighted)
+def test_gradients_that_are_written_out_are_those_of_autograd(name: str, weighted: bool) -> None:
+    loss, n_outputs = WRITTEN_OUT[name]
+    batch = _batch(n_outputs, weighted=weighted)
     numbers = numbers_of([loss] * M, batch.outputs)
     means, slope = loss.slope(numbers, batch)
     outputs = batch.outputs.clone().requires_grad_()
@@ -170,6 +183,26 @@ def test_the_written_out_gradient_of_cross_entropy(smoothing: float, weighted: b
     (expected,) = torch.autograd.grad(value.sum(), outputs)
     torch.testing.assert_close(loss.combine(numbers, means), value.detach())
     torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+@pytest.mark.parametrize("spread", [1e2, 1e4, 1e30])
+def test_gradients_that_are_written_out_are_finite_at_extremes(name: str, spread: float) -> None:
+    loss, n_outputs = WRITTEN_OUT[name]
+    batch = _batch(n_outputs, spread=spread, dtype=torch.float32)
+    _, slope = loss.slope(numbers_of([loss] * M, batch.outputs), batch)
+    assert torch.isfinite(slope).all()
+
+
+def test_a_gate_that_is_shut_has_the_slope_that_opens_it() -> None:
+    batch = _batch(2 * K + 1)
+    batch.outputs[..., K] = -30.0  # the coverage is below where it is kept from zero
+    loss = SelectiveNet(coverage=0.8)
+    _, slope = loss.slope(numbers_of([loss] * M, batch.outputs), batch)
+    outputs = batch.outputs.clone().requires_grad_()
+    value = _value(loss, batch._replace(outputs=outputs))
+    (expected,) = torch.autograd.grad(value.sum(), outputs)
+    torch.testing.assert_close(slope, expected, rtol=1e-12, atol=0)
 
 
 def test_configurations_of_one_family_keep_their_own_numbers() -> None:
