@@ -31,7 +31,7 @@ def cheapest(
     spent = seen.cost(costs) + 1e-9 * costs.largest * seen.wrong / max(seen.n, 1)
     order = pareto_order(spent, seen.coverage)
     rules, least = family.take(order), float(seen.cost(costs)[order[0]])
-    if least >= costs.defer:
+    if least > costs.defer - 1e-9 * costs.largest:  # sums of expected counts are rounded
         reason = (
             f"deferring every image costs {costs.defer:g} each, and by the samples that rules "
             f"are looked for on the cheapest rule would cost {least:.4g}"
