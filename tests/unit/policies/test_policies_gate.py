@@ -124,6 +124,37 @@ def test_constant_gates_accept_all_or_nothing() -> None:
     assert policy.rule() == "accept everything"
 
 
+def test_each_of_several_risks_is_tested_at_its_share() -> None:
+    """Two risks at delta / 2 each: 0 errors take 45 and 59 rows at 0.1, 59 and 76 at 0.05."""
+    targets = [Target("fnr", 0.05), Target("fpr", 0.05)]
+    for n, feasible in ((58, False), (59, True)):
+        y = np.repeat([0, 1], n)
+        z = np.eye(2)[y]
+        outputs = Outputs(z, softmax(z), gate=np.linspace(1, 2, 2 * n))
+        found = GatePolicy.fit(outputs, y, gate=GATE, target=targets, positive=1, delta=0.1)
+        assert (found.infeasible is None) == feasible
+        if found.infeasible is not None:
+            assert (found.infeasible.n, found.infeasible.needs) == (58, 59)
+
+
+def test_risks_that_no_one_threshold_keeps_are_infeasible_together() -> None:
+    """Negatives are right at the top only, positives in large numbers at the bottom only."""
+    top, rest = 300, 700
+    y = np.repeat([0, 1], [top, rest])
+    predicted = np.where(np.arange(1000) < 310, 0, 1)
+    y[310:] = np.where(np.arange(690) % 3 == 0, 0, 1)  # alarms; no positive above but ten missed
+    z = np.eye(2)[predicted]
+    outputs = Outputs(z, softmax(z), gate=-np.arange(1000.0))
+    for risk in ("fnr", "fpr"):
+        alone = [Target(risk, 0.1), Target("deferral", 0.95)]
+        kept = GatePolicy.fit(outputs, y, gate=GATE, target=alone, positive=1)
+        assert kept.infeasible is None
+    both_risks = [Target("fnr", 0.1), Target("fpr", 0.1)]
+    found = GatePolicy.fit(outputs, y, gate=GATE, target=both_risks, positive=1)
+    assert found.infeasible is not None
+    assert found.infeasible.risk == "fpr"
+
+
 @pytest.mark.parametrize(
     ("n", "targets", "needs", "reason"),
     [

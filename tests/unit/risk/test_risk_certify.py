@@ -8,6 +8,7 @@ import pytest
 
 from selectkit.errors import ArtifactError, DataError, RiskError
 from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
+from selectkit.risk.assumptions import ASSUMPTIONS
 from selectkit.stats import binomial_pvalue, clopper_pearson_upper
 
 
@@ -261,3 +262,21 @@ def test_unknown_denominator_is_refused() -> None:
     other: Any = "positives"
     with pytest.raises(RiskError, match='"accepted" or "all", got \'positives\''):
         certify_threshold([1, 2], [0, 1], alpha=0.1, denominator=other)
+
+
+def test_certificates_say_where_ties_end_the_proof() -> None:
+    s, right = np.linspace(1, 0, 200), np.zeros(200)
+    tied = s.copy()
+    tied[[3, 9, 10]] = tied[[4, 11, 11]]
+    for loss in (right, np.full(200, 0.001)):
+        plain = certified(certify_threshold(s, loss, alpha=0.05))
+        equal = certified(certify_threshold(tied, loss, alpha=0.05))
+        grid = certified(certify_threshold(tied, loss, alpha=0.05, candidates=[0.5, 0.1]))
+        whole = certified(certify_threshold(tied, loss, alpha=0.05, denominator="all"))
+        assert plain.assumptions == whole.assumptions == ASSUMPTIONS
+        assert equal.assumptions == (
+            *ASSUMPTIONS,
+            "no two samples have the same score; here 5 of 200 share theirs, so that the promise "
+            "rests on simulations instead of a proof",
+        )
+        assert "where testing starts on the given thresholds" in grid.assumptions[2]
