@@ -21,9 +21,10 @@ from scipy.special import expit, ndtr, ndtri
 
 from selectkit.arrays import ArrayLike, Bools
 from selectkit.errors import DataError
+from selectkit.metrics.bins import pieces
 from selectkit.metrics.bootstrap import Interval, require_names
 from selectkit.metrics.comparison import PairedComparison
-from selectkit.metrics.ranked import Losses, checked, require_errors
+from selectkit.metrics.ranked import Losses, checked, require_errors, staircase, step_starts
 from selectkit.metrics.resample import Units
 
 Float64s = npt.NDArray[np.float64]
@@ -156,14 +157,17 @@ def _enlarged(n_units: int) -> float:
 def _pairs(s: Float64s, ell: Losses) -> tuple[Float64s, Float64s]:
     """By row: the fraction of samples below, and the mean loss above, with ties half."""
     n, order = len(s), np.argsort(-s)
-    ordered = s[order]
-    opens = np.append(True, ordered[1:] != ordered[:-1])
-    lost = np.cumsum(ell[order], dtype=np.float64)
-    ends = np.append(np.flatnonzero(opens)[1:], n)
-    sizes, at_ends = np.diff(ends, prepend=0), lost[ends - 1]
+    steps = staircase(ell[order], step_starts(s[order]))
     below, lost_above = np.empty(n), np.empty(n)
-    below[order] = np.repeat((n - ends + sizes / 2) / n, sizes)
-    lost_above[order] = np.repeat((at_ends - np.diff(at_ends, prepend=0) / 2) / n, sizes)
+    rank, lost = 0, 0.0
+    for part in pieces(len(steps.accepted)):
+        accepted = np.append(rank, steps.accepted[part])
+        losses = np.append(lost, steps.lost[part])
+        rank, lost = int(accepted[-1]), float(losses[-1])
+        sizes = np.diff(accepted).astype(np.int64)
+        rows = order[int(accepted[0]) : rank]
+        below[rows] = np.repeat(1 - (accepted[1:] + accepted[:-1]) / (2 * n), sizes)
+        lost_above[rows] = np.repeat((losses[1:] + losses[:-1]) / (2 * n), sizes)
     return below, lost_above
 
 

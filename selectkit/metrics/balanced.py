@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Ints
-from selectkit.metrics.ranked import Ranked, checked
+from selectkit.metrics.ranked import Losses, Ranked, checked
 from selectkit.metrics.resample import name_codes
-from selectkit.metrics.steps import Steps
 
 Float64s = npt.NDArray[np.float64]
 
@@ -60,15 +59,16 @@ class Balanced:
     def augrc(self, weights: Ints) -> Float64s:
         """Return the balanced AUGRC of weights (B, N), shape (B,)."""
         w = self.ranked.by_rank(weights)
-        steps = self.ranked.steps_of_ranks(w)
+        accepted = self.ranked.accepted(w)
+        total = accepted[:, -1]
         w = np.take(w, self.by_class, axis=1)
         size = np.add.reduceat(w, self.starts, axis=1, dtype=np.float64)
         hits = self._hits
-        lost = np.take(w, hits.place, axis=1) * hits.loss * hits.below(steps)
+        lost = np.take(w, hits.place, axis=1) * hits.loss * hits.below(accepted)
         sums = np.zeros_like(size)
         sums[:, hits.classes] = np.add.reduceat(lost, hits.starts, axis=1)
         means = np.divide(sums, size, out=np.zeros_like(sums), where=size > 0)
-        return np.asarray(means.sum(axis=1) / (steps.total * (size > 0).sum(axis=1)))
+        return np.asarray(means.sum(axis=1) / (total * (size > 0).sum(axis=1)))
 
     def aurc(self, weights: Ints) -> Float64s:
         """Return the balanced AURC of weights (B, N), shape (B,)."""
@@ -125,7 +125,7 @@ class _Hits:
     """
 
     place: Ints
-    loss: Float64s
+    loss: Losses
     step: Ints
     classes: Ints
     starts: Ints
@@ -134,14 +134,17 @@ class _Hits:
     def of(cls, ranked: Ranked, by_class: Ints, class_starts: Ints) -> "_Hits":
         place = np.flatnonzero(ranked.loss[by_class])
         rank = by_class[place]
-        of_class = np.searchsorted(class_starts, place, side="right") - 1
-        loss = ranked.loss[rank].astype(np.float64)
-        return cls(place, loss, ranked.step_of(rank), *np.unique(of_class, return_index=True))
+        first = np.searchsorted(place, class_starts)
+        classes = np.flatnonzero(np.diff(first, append=len(place)))
+        return cls(place, ranked.loss[rank], ranked.step_of(rank), classes, first[classes])
 
-    def below(self, steps: Steps) -> Float64s:
-        """Samples less confident, ties half, shape (B, H)."""
-        above = np.where(self.step > 0, steps.accepted[:, self.step - 1], 0.0)
-        return np.asarray(steps.total[:, None] - (steps.accepted[:, self.step] + above) / 2)
+    def below(self, accepted: Float64s) -> Float64s:
+        """Samples less confident, ties half, (B, H), of how many each step accepts, (B, G)."""
+        below = np.where(self.step > 0, accepted[:, self.step - 1], 0.0)
+        below += accepted[:, self.step]
+        below *= -0.5
+        below += accepted[:, -1:]
+        return below
 
 
 def augrc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> float:
@@ -159,7 +162,7 @@ def augrc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) ->
         DataError: If an array is malformed or a confidence is NaN.
     """
     balanced = Balanced.of(confidence, loss, labels)
-    return float(balanced.augrc(np.ones((1, len(balanced.by_class)), dtype=np.int64))[0])
+    return float(balanced.augrc(np.ones((1, len(balanced.by_class)), np.uint8))[0])
 
 
 def aurc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> float:
@@ -177,4 +180,4 @@ def aurc_balanced(confidence: ArrayLike, loss: ArrayLike, labels: ArrayLike) -> 
         DataError: If an array is malformed or a confidence is NaN.
     """
     balanced = Balanced.of(confidence, loss, labels)
-    return float(balanced.aurc(np.ones((1, len(balanced.by_class)), dtype=np.int64))[0])
+    return float(balanced.aurc(np.ones((1, len(balanced.by_class)), np.uint8))[0])

@@ -75,7 +75,7 @@ def _mean(losses: Float64s) -> Sums:
 def _ece_width(confidence: Float64s, right: Bools, n_bins: int) -> Sums:
     if len(confidence) == 0:
         return lambda w: np.zeros(len(w))
-    index = Bins.of_width(n_bins).index(confidence)
+    index = Bins.of_width(n_bins).index(confidence).astype(np.min_scalar_type(n_bins))
     order = None if _monotone(index) else np.argsort(index, kind="stable")
     gap = confidence - right
     if order is not None:
@@ -83,8 +83,10 @@ def _ece_width(confidence: Float64s, right: Bools, n_bins: int) -> Sums:
     starts = np.flatnonzero(np.append(True, index[1:] != index[:-1]))
 
     def sums(w: Float64s) -> Float64s:
-        sorted_w = w if order is None else np.take(w, order, axis=1)
-        return np.asarray(np.abs(np.add.reduceat(sorted_w * gap, starts, axis=1)).sum(axis=1))
+        gaps = w * gap if order is None else np.take(w, order, axis=1)
+        if order is not None:
+            gaps *= gap
+        return np.asarray(np.abs(np.add.reduceat(gaps, starts, axis=1)).sum(axis=1))
 
     return sums
 

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 _LARGEST_LOSS = 1e100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ranked:
     """Samples in order of falling confidence, ready for many weightings.
 
@@ -30,8 +31,6 @@ class Ranked:
         starts: Shape (G,), rank at which each step starts; None when no two samples are tied.
         values: Shape (G,), confidence of each step.
         loss: Shape (N,), in the order of ranks; boolean when every loss is 0 or 1.
-        pair: Shape (N,), 1 in the lower and a 0/1 loss in the upper half of an int64, so that one
-            cumulative sum counts samples and errors; None for other losses.
         scratch: Working memory of staircases.
     """
 
@@ -39,7 +38,6 @@ class Ranked:
     starts: Ints | None
     values: Float64s
     loss: Losses
-    pair: Ints | None
     scratch: Scratch
 
     @classmethod
@@ -49,16 +47,21 @@ class Ranked:
         if not (s[1:] <= s[:-1]).all():
             order = np.argsort(-s)
             s, ell = s[order], ell[order]
-        opens = np.append(True, s[1:] != s[:-1])
-        starts = None if opens.all() else np.flatnonzero(opens)
-        values = s if starts is None else s[starts]
-        loss = _as_errors(ell)
-        pair = None
-        if loss.dtype == np.bool_:
-            pair = loss.astype(np.int64)
-            pair <<= 32
-            pair += 1
-        return cls(order, starts, values, loss, pair, Scratch())
+        starts = step_starts(s)
+        return cls(order, starts, s if starts is None else s[starts], _as_errors(ell), Scratch())
+
+    @cached_property
+    def pair(self) -> Ints | None:
+        """Shape (N,), 1 in the lower and a 0/1 loss in the upper half of an int64.
+
+        One cumulative sum then counts samples and errors. None for other losses.
+        """
+        if self.loss.dtype != np.bool_:
+            return None
+        pair = self.loss.astype(np.int64)
+        pair <<= 32
+        pair += 1
+        return pair
 
     @property
     def n_usable(self) -> int:
@@ -89,21 +92,31 @@ class Ranked:
         out = self.scratch.array("weights", weights.shape, weights.dtype)
         return np.take(weights, self.order, axis=-1, out=out, mode="clip")
 
+    def accepted(self, weights: Ints) -> Float64s:
+        """Return how many are accepted up to each step, (B, G), of weights in the order of ranks.
+
+        It lies in memory that the next staircase overwrites.
+        """
+        n_steps = len(weights[0]) if self.starts is None else len(self.starts)
+        out = self.scratch.array("sizes", (len(weights), n_steps), np.float64)
+        if self.starts is None:
+            return np.cumsum(weights, axis=-1, dtype=np.float64, out=out)
+        np.add.reduceat(weights, self.starts, axis=-1, dtype=np.float64, out=out)
+        return np.cumsum(out, axis=-1, out=out)
+
     def steps_of_ranks(self, weights: Ints) -> Steps:
         """Return the staircase of weights (B, N) in the order of ranks; see `steps`."""
-        scratch = self.scratch
-        if self.pair is not None:
-            halves = self._cumulated("pairs", weights, self.pair).view(np.int32)
-            sums = {"accepted": halves[..., _LOW::2], "lost": halves[..., _HIGH::2]}
-        else:
-            sums = {
-                "accepted": self._cumulated("sizes", weights, np.float64(1)),
-                "lost": self._cumulated("losses", weights, self.loss),
-            }
-        counts = {k: scratch.array(k, each.shape, np.float64) for k, each in sums.items()}
-        for name, each in sums.items():
-            np.copyto(counts[name], each)
-        return Steps(counts["accepted"], counts["lost"], self.n_usable, scratch)
+        if self.pair is None:
+            lost = self._cumulated("losses", weights, self.loss)
+            return Steps(self.accepted(weights), lost, self.n_usable, self.scratch)
+        halves = self._cumulated("pairs", weights, self.pair).view(np.int32)
+        accepted, lost = (
+            self.scratch.array(name, halves[..., ::2].shape, np.float64)
+            for name in ("accepted", "lost")
+        )
+        np.copyto(accepted, halves[..., _LOW::2])
+        np.copyto(lost, halves[..., _HIGH::2])
+        return Steps(accepted, lost, self.n_usable, self.scratch)
 
     def _cumulated(self, name: str, weights: Ints, each: Any) -> npt.NDArray[Any]:
         """Cumulative sums over steps of weights times something per sample."""
@@ -120,10 +133,6 @@ class Ranked:
 def unranked_steps(s: Float64s, ell: Losses) -> Steps:
     """Return the staircase of one sample without its confidences.
 
-    0/1 losses travel in the last bit of the confidences while these are sorted: sorting values is
-    nearly twice as fast as sorting indices, and nothing has to be gathered. When the last bit
-    matters, because two confidences differ in it alone, indices are sorted after all.
-
     Args:
         s: Confidence, shape (N,), checked.
         ell: Loss, shape (N,), checked.
@@ -132,24 +141,50 @@ def unranked_steps(s: Float64s, ell: Losses) -> Steps:
         The staircase.
     """
     errors = _as_errors(ell)
-    if errors.dtype != np.bool_ or s.min() == -np.inf:
-        return Ranked.of(s, errors).steps()
+    found = None
+    if errors.dtype == np.bool_ and s.min() > -np.inf:
+        found = _sorted_with_errors(s, errors.view(np.uint8))
+    return Ranked.of(s, errors).steps() if found is None else staircase(*found)
+
+
+def _sorted_with_errors(
+    s: Float64s, errors: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint64], Ints | None] | None:
+    """Errors in the order of ranks, and the first ranks of steps; None where this cannot be told.
+
+    Errors travel in the last bit of the confidences while these are sorted: sorting values is
+    nearly twice as fast as sorting indices, and nothing has to be gathered. It cannot be told when
+    the last bit matters, because two confidences differ in it alone.
+    """
     keys = 0.0 - s
     bits = keys.view(np.uint64)
     bits &= ~np.uint64(1)
-    bits |= errors.view(np.uint8)
+    bits |= errors
     keys.sort()
     zeros = slice(*(int(np.searchsorted(keys, 0.0, side)) for side in ("left", "right")))
     if np.signbit(keys[zeros]).any():  # the least positive number lost its only bit
-        return Ranked.of(s, errors).steps()
-    tied = (bits[1:] ^ bits[:-1]) <= 1
+        return None
+    opens = np.append(True, (bits[1:] ^ bits[:-1]) > 1)
     starts = None
-    if tied.any():
+    if not opens.all():
         if (np.ascontiguousarray(s).view(np.uint64) & np.uint64(1)).any():
-            return Ranked.of(s, errors).steps()
-        starts = np.flatnonzero(np.append(True, ~tied))
+            return None
+        starts = np.flatnonzero(opens)
     bits &= np.uint64(1)
-    return staircase(bits, starts)
+    return bits, starts
+
+
+def step_starts(s: Float64s) -> Ints | None:
+    """Return the rank at which each step starts, None when no two are tied.
+
+    Args:
+        s: Shape (N,), sorted.
+
+    Returns:
+        Shape (G,), or None.
+    """
+    opens = np.append(True, s[1:] != s[:-1])
+    return None if opens.all() else np.flatnonzero(opens)
 
 
 def staircase(loss: npt.NDArray[Any], starts: Ints | None, n_usable: int | None = None) -> Steps:
@@ -168,8 +203,10 @@ def staircase(loss: npt.NDArray[Any], starts: Ints | None, n_usable: int | None 
     if starts is None:
         accepted = np.arange(1.0, n + 1)
     else:
-        accepted = np.append(starts[1:], n).astype(np.float64)
-        lost = lost[np.append(starts[1:], n) - 1]
+        last = np.append(starts[1:], n)
+        last -= 1
+        lost = lost[last]
+        accepted = last + 1.0
     return Steps(accepted, lost, len(accepted) if n_usable is None else n_usable)
 
 

@@ -249,5 +249,5 @@ def codes_of(names: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[n
         Shape (N,), in [0, M).
     """
     if values.dtype.kind in "iu" and int(values[-1]) - int(values[0]) == len(values) - 1:
-        return np.subtract(names, values[0], dtype=np.int64, casting="unsafe")
-    return np.searchsorted(values, names)
+        return np.asarray(np.subtract(names, values[0], dtype=np.int64, casting="unsafe"))
+    return np.asarray(np.searchsorted(values, names))

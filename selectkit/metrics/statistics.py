@@ -273,4 +273,4 @@ def curve_metric(name: str) -> Callable[[st.Steps], Float64s]:
 
 
 def _once(rows: Float64s) -> Ints:
-    return np.ones((1, len(rows)), dtype=np.int64)
+    return np.ones((1, len(rows)), dtype=np.uint8)
