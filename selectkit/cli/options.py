@@ -62,5 +62,5 @@ def settings(context: typer.Context, cls: type[T], table: str, config: Path | No
     """
     values = asdict(getattr(read_toml(config), table)) if config else {}
     names = {f.name for f in fields(cls)}  # type: ignore[arg-type] # every T is a dataclass
-    given = {k: v for k, v in context.params.items() if k in names and v is not None}
+    given = {k: v for k, v in context.params.items() if k in names and v not in (None, ())}
     return build(cls, values | given, where="settings")

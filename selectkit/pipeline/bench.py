@@ -1,7 +1,7 @@
 """The verb `bench policies`: exit policies beside each other on repeated random re-splits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ def compare_policies(
     splits: int = 200,
     seed: int = 0,
     workers: int | None = None,
+    only: Collection[str] | None = None,
     extra: Sequence[Contender] = (),
     watch: Watch | None = None,
 ) -> PolicyBench:
@@ -117,6 +118,7 @@ def compare_policies(
         splits: Re-splits.
         seed: Their seed; the answer depends on it and not on the number of workers.
         workers: Threads; None: the cores that this process may use.
+        only: Names of the contenders to compare; None: everybody who can answer.
         extra: More contenders, for every question.
         watch: Called after every re-split.
 
@@ -135,7 +137,8 @@ def compare_policies(
             f"{len(rows)} independent rows cannot be split into {n_calib} to calibrate and "
             f"{len(rows) - n_calib} to test; each part needs at least 2."
         )
-    asked = [(*contenders(rows, t, costs, delta), *extra) for t in targets]
+    everybody = [contenders(rows, t, costs, delta) for t in targets]
+    asked = [(*(c for c in field if only is None or c.name in only), *extra) for field in everybody]
     found = resplit(
         rows, [(c, costs) for c in asked], n_calib=n_calib, splits=splits, seed=seed,
         workers=workers or usable_cores(), watch=watch,

@@ -21,11 +21,15 @@ Table = tuple[str, list[str], list[list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many re-splits broke a promise, among those that gave one.
+    """How many of all re-splits broke a promise.
+
+    One that gave no rule broke nothing: it is the share of all re-splits that a promise with
+    confidence bounds. Among those that gave a rule it may be anything, up to 1 where the target
+    cannot be kept and a rule is an accident.
 
     Attributes:
         count: Re-splits that broke it.
-        n: Re-splits that gave one.
+        n: Re-splits.
         low: Lower end of the 95 % interval of Clopper and Pearson.
         high: Upper end.
     """
@@ -37,11 +41,8 @@ class Share:
 
     @classmethod
     def of(cls, broken: Float64s) -> "Share":
-        """Count; entries of re-splits without a promise are NaN."""
-        given = broken[~np.isnan(broken)]
-        count, n = int(given.sum()), len(given)
-        if n == 0:
-            return cls(0, 0, 0.0, 1.0)
+        """Count; entries of re-splits without a rule are NaN."""
+        count, n = int(np.nansum(broken)), len(broken)
         tail = (1 - LEVEL) / 2
         return cls(
             count, n, clopper_pearson_lower(count, n, tail), clopper_pearson_upper(count, n, tail)
@@ -49,8 +50,8 @@ class Share:
 
     @property
     def rate(self) -> float:
-        """Their share; 0 when nothing was promised."""
-        return self.count / self.n if self.n else 0.0
+        """Their share."""
+        return self.count / self.n
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Standing:
 
     def refuted(self, delta: float) -> bool:
         """Whether a promise with confidence is broken more often than delta, beyond chance."""
-        return self.kind == "pac" and self.broken.n > 0 and self.broken.low > delta
+        return self.kind == "pac" and self.broken.low > delta
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -198,8 +199,9 @@ class PolicyBench:
             f"{self.n_calib:,} to calibrate, {test:,} to test; a promise may be broken in "
             f"{_percent(self.delta)} of re-splits",
             "broken: the risk on all rows, which are the population that calibration rows are "
-            "drawn from, is above the promise (95 % interval); this is what a promise with "
-            "confidence is about. A promise on average bounds the mean risk only",
+            "drawn from, is above the promise, as a share of all re-splits (95 % interval); this "
+            "is what a promise with confidence is about, and giving up breaks nothing. A promise "
+            "on average bounds the mean risk only",
             f"on test: the risk on the {test:,} rows of the test part is above it. A finite test "
             "part adds chance of its own, so this share may exceed delta where the promise holds",
             "coverage, error and cost are means over the test parts; slack is the reported bound "
@@ -243,8 +245,8 @@ class PolicyBench:
             ("FNR", [_share(s.fnr) for s in rows]),
             ("risk", [_share(s.risk) for s in rows]),
             ("slack", [_share(s.slack) for s in rows]),
-            ("broken", [_interval(s.broken) for s in rows]),
-            ("on test", [_percent(s.broken_test.rate) if s.broken.n else "-" for s in rows]),
+            ("broken", ["-" if s.gave_up == 1 else _interval(s.broken) for s in rows]),
+            ("on test", ["-" if s.gave_up == 1 else _percent(s.broken_test.rate) for s in rows]),
             ("set size", [_number(s.size) for s in rows]),
             ("cost", [_number(s.cost) for s in rows]),
             ("fit, ms", [f"{s.milliseconds:.3g}" for s in rows]),
@@ -275,6 +277,4 @@ def _number(value: float | None) -> str:
 
 
 def _interval(share: Share) -> str:
-    if not share.n:
-        return "-"
     return f"{_percent(share.rate)} ({100 * share.low:.3g} to {100 * share.high:.3g})"

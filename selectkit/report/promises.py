@@ -16,13 +16,8 @@ class Rate(Protocol):
     """A share of re-splits with its interval, in [0, 1]."""
 
     @property
-    def n(self) -> int:
-        """Re-splits that gave a promise."""
-        ...
-
-    @property
     def rate(self) -> float:
-        """Share of them that broke it."""
+        """The share that broke the promise."""
         ...
 
     @property
@@ -52,6 +47,11 @@ class Standing(Protocol):
     @property
     def kind(self) -> str:
         """The kind of promise: "pac", "expectation" or "none"."""
+        ...
+
+    @property
+    def gave_up(self) -> float:
+        """Share of re-splits without a rule."""
         ...
 
     @property
@@ -101,7 +101,7 @@ def broken_and_covered(standings: Sequence[Standing], delta: float) -> Drawing:
             left.set_ylim(len(group) - 0.4, -0.6)
             left.set_title(f"{target}: promise broken", loc="left", fontsize=10, color=MUTED)
             right.set_title("Coverage", loc="left", fontsize=10, color=MUTED)
-        highest = max((s.broken.high for s in standings if s.broken.n), default=delta)
+        highest = max((s.broken.high for s in standings if s.gave_up < 1), default=delta)
         grid[0][0].set_xlim(-0.01, min(1.02, 1.08 * max(highest, delta)))
         for axes in grid[-1]:
             axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}{wording.UNIT}")
@@ -113,7 +113,7 @@ def broken_and_covered(standings: Sequence[Standing], delta: float) -> Drawing:
 def _broken(axes: "Axes", group: Sequence[Standing], delta: float) -> None:
     axes.axvline(delta, color=MUTED, linewidth=1.0, zorder=0)
     for place, s in enumerate(group):
-        if not s.broken.n:
+        if s.gave_up == 1:
             axes.text(delta, place, "  gives up", color=MUTED, va="center", fontsize=9)
             continue
         colour = WRONG if s.broken.low > delta and s.kind != "expectation" else ACCENT
@@ -139,7 +139,7 @@ def _alt(groups: Sequence[Sequence[Standing]]) -> str:
     for group in groups:
         told = [
             f"{s.policy} broken in {s.broken.rate:.0%} at {s.coverage:.0%} coverage"
-            if s.broken.n
+            if s.gave_up < 1
             else f"{s.policy} gives up"
             for s in group
         ]

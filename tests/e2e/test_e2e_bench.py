@@ -1,0 +1,64 @@
+"""`selectkit bench policies` on the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import Result
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def logits(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    z = np.stack([np.zeros(600), rng.normal(-1, 3, 600)], axis=1)
+    y = (rng.random(600) < 1 / (1 + np.exp(-z[:, 1]))).astype(np.int64)
+    np.savez(tmp_path / "logits.npz", logits=z, labels=y)
+    return tmp_path / "logits.npz"
+
+
+def test_a_run_prints_a_table_for_each_target(cli: Cli, run: Path, tmp_path: Path) -> None:
+    done = cli(
+        "bench", "policies", run, "--target", "error=0.4", "--target", "error=0.5",
+        "--splits", "20", "--out", tmp_path / "bench",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    for part in (
+        "error=0.4 at 90 % confidence", "error=0.5 at 90 % confidence", "empirical threshold",
+        "one threshold", "with confidence", "20 random re-splits", "bench:",
+    ):  # fmt: skip
+        assert part in done.out
+    assert "Choose on val_select" in done.err
+    names = {"policies.json", "policies.md", "policies.svg", "policies.png"}
+    assert {p.name for p in (tmp_path / "bench").iterdir()} == names
+
+
+def test_programs_read_json(cli: Cli, logits: Path, tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text('[bench]\ntarget = ["error=0.15"]\nsplits = 25\n')
+    done = cli("bench", "policies", logits, "--config", config, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["splits"], found["rows"], found["kept"]) == (25, 600, True)
+    assert {s["target"] for s in found["standings"]} == {"error=0.15"}
+    flags = cli("bench", "policies", logits, "--config", config, "--json", "--target", "fnr=0.2",
+                "--cost", "miss=20,false_alarm=2,defer=1")  # fmt: skip
+    assert {s["target"] for s in json.loads(flags.out)["standings"]} == {"fnr=0.2"}
+    assert all(s["cost"] > 0 for s in json.loads(flags.out)["standings"])
+
+
+def test_mistakes_are_one_line(cli: Cli, logits: Path, tmp_path: Path) -> None:
+    for arguments, part in (
+        ((logits,), "no target"),
+        ((logits, "--target", "error"), "expected RISK=RATE"),
+        ((logits, "--target", "error=0.1", "--out", logits), "is a file; name a folder"),
+        ((tmp_path / "none", "--target", "error=0.1"), "no run at"),
+        ((tmp_path / "none.npz", "--target", "error=0.1"), "is missing"),
+    ):
+        done = cli("bench", "policies", *arguments)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert part in done.err
