@@ -5,6 +5,7 @@ stored as uint16 and returned as float32.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -71,7 +72,8 @@ def encode(values: Floats, dtype: str, what: str) -> npt.NDArray[np.generic]:
         else:
             stored = np.ascontiguousarray(values, dtype=_STORED[dtype])
     mask, infinity = _INFINITY[dtype]
-    if ((stored.view(f"<u{stored.itemsize}") & mask) == infinity).any():
+    bits = stored.view(f"<u{stored.itemsize}")
+    if not _all_finite(bits, mask, infinity) and ((bits & mask) == infinity).any():
         largest = float(np.nanmax(np.abs(values)))
         wider = [d for d in ("float32", "bfloat16") if _LARGEST[d] >= largest]
         raise CacheError(
@@ -79,6 +81,14 @@ def encode(values: Floats, dtype: str, what: str) -> npt.NDArray[np.generic]:
             + (f"store them as {' or '.join(wider)}." if wider else "no stored dtype holds them.")
         )
     return stored
+
+
+def _all_finite(bits: npt.NDArray[Any], mask: int, infinity: int) -> bool:
+    """Whether no value is infinite or NaN, by the largest bits of either sign: no copies."""
+    if not bits.size:
+        return True
+    positive = int(bits.view(f"<i{bits.itemsize}").max())
+    return positive < infinity and int(bits.max()) < mask + 1 + infinity
 
 
 def decode(stored: npt.NDArray[np.generic], dtype: str) -> Floats:
@@ -100,7 +110,7 @@ def chunk_bytes(stored: npt.NDArray[np.generic], chunk_rows: int) -> bytes:
     """
     fill = _QUIET_NAN if stored.dtype.kind == "u" else np.nan
     padding = np.full((chunk_rows - len(stored), stored.shape[1]), fill, dtype=stored.dtype)
-    raw = stored.tobytes() + padding.tobytes()
+    raw = b"".join((np.ascontiguousarray(stored).data, padding.data))
     return raw + int(google_crc32c.value(raw)).to_bytes(4, "little")
 
 
