@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from selectkit.errors import ConfigError
-from selectkit.policies.target import POSITIVE_RISKS, Target
+from selectkit.fields import Fields
+from selectkit.policies.target import POSITIVE_RISKS, RISKS, Target
 
 DEFERRAL = "deferral"
 
@@ -44,6 +45,27 @@ def constraints(target: Target | Sequence[Target]) -> tuple[Constraint, ...]:
             f"deferral={share:.6g} to certify that at most this share is deferred."
         )
     return tuple(sorted(found, key=lambda c: c.risk == DEFERRAL))
+
+
+def read_constraints(document: Fields) -> tuple[Constraint, ...]:
+    """Return the targets of a document.
+
+    Args:
+        document: With the field "targets".
+
+    Returns:
+        The constraints.
+
+    Raises:
+        ArtifactError: If there are none, or one is malformed or unknown.
+    """
+    found = []
+    for one in document.items("targets"):
+        read = Fields.of(one, f"a target of {document.what}")
+        if read.text("risk") not in RISKS:
+            raise read.wrong("risk", f"one of {', '.join(RISKS)}")
+        found.append(Constraint(read.text("risk"), read.level("alpha")))
+    return tuple(found)
 
 
 def check_positive(wanted: Sequence[Constraint], positive: int | None, n_classes: int) -> None:

@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, isnan
+from math import inf
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError
-from selectkit.policies.constraints import DEFERRAL, Constraint, check_positive, constraints
+from selectkit.fields import Fields
+from selectkit.policies.constraints import (
+    DEFERRAL,
+    Constraint,
+    check_positive,
+    constraints,
+    read_constraints,
+)
 from selectkit.policies.gate_search import certified_together
 from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import Gate
@@ -67,10 +74,10 @@ class GatePolicy:
         * Coverage rises as the threshold falls. A tenth of delta pays for it: every threshold that
           accepts at least n_c of the N rows has coverage c or more, all at once, where n_c is the
           smallest count with P(Bin(N, c) >= n_c) <= delta / 10.
-        * The rest pays for one fixed sequence of tests for all risks, from the strictest of these
+        * The rest pays for one walk for each risk, in equal shares, from the strictest of these
           thresholds to laxer ones until a test fails: where coverage must be high, walking there
-          from stricter thresholds only adds chances to fail. Several risks cost nothing more
-          (the largest of their p-values is tested).
+          from stricter thresholds only adds chances to fail. A threshold in all walks keeps all
+          risks (`selectkit.policies.gate_search`).
 
         Coverage is cheap to certify, so it takes the small share: where errors rise with coverage
         (N = 1,000, error 5 %, coverage 60 %, delta 0.1) the pair is certified in 65 % of draws,
@@ -223,21 +230,19 @@ class GatePolicy:
                 "gateparams holds the calibration of a gate and no policy. Calibrate again with "
                 "--policy gate."
             )
-        try:
-            reason = document["infeasible"]
-            policy = cls(
-                Gate.from_dict(document),
-                float(document["threshold"]),
-                tuple(Constraint(t["risk"], float(t["alpha"])) for t in document["targets"]),
-                float(document["delta"]),
-                document["positive"],
-                tuple(Certificate.from_dict(c) for c in document["certificates"]),
-                None if reason is None else Infeasible.from_dict(reason),
-            )
-        except KeyError as error:
-            raise ArtifactError(f"the gate policy lacks {error.args[0]!r}.") from None
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"the gate policy is malformed: {error}.") from None
+        read = Fields(document, "the gate policy")
+        reason = read.value("infeasible")
+        if read.text("method") != "platt":
+            raise read.wrong("method", "'platt'")
+        policy = cls(
+            Gate.from_dict(document),
+            read.threshold("threshold"),
+            read_constraints(read),
+            read.level("delta"),
+            read.maybe_count("positive"),
+            tuple(Certificate.from_dict(c) for c in read.items("certificates")),
+            None if reason is None else Infeasible.from_dict(reason),
+        )
         _check(policy)
         return policy
 
@@ -253,11 +258,11 @@ def _check(policy: GatePolicy) -> None:
             )
     elif not policy.targets or promised != policy.targets:
         raise ArtifactError("the gate's certificates are not about its targets. Calibrate again.")
-    elif isnan(policy.threshold) or {c.threshold for c in policy.certificates} != {
-        policy.threshold
-    }:
+    elif any((c.threshold, c.delta) != (policy.threshold, policy.delta)
+             for c in policy.certificates):  # fmt: skip
         raise ArtifactError(
-            f"the gate's threshold {policy.threshold:g} is not the certified one. Calibrate again."
+            f"the gate's threshold {policy.threshold:g} at delta {policy.delta:g} is not the "
+            "certified one. Calibrate again."
         )
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError, ConfigError
+from selectkit.fields import Fields
 from selectkit.policies import words
 from selectkit.policies.outputs import Decision, Float64s, Outputs
 from selectkit.policies.scores import OwnScore
@@ -238,30 +239,35 @@ class ClasswisePolicy:
             raise ArtifactError(f"form {document.get('form')!r} is not {what}. Calibrate again.")
         check_score(document.get("score"), own)
         read = words.read_fields(document, what)
-        try:
-            thresholds = tuple(float(t) for t in document["thresholds"])
-            deferred = tuple(
-                (str(one["about"]),
-                 Infeasible.from_dict({k: v for k, v in one.items() if k != "about"}))
-                for one in document["deferred"]
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{what} is malformed: {error}.") from None
+        fields = Fields(document, what)
+        thresholds = fields.thresholds("thresholds")
+        deferred = tuple(_deferred(one) for one in fields.items("deferred"))
         targets: Targets = read["targets"]
         accepts = sum(not isinf(t) for t in thresholds)
-        if len(targets) != 1 or len(thresholds) < 2 or any(np.isnan(thresholds)):
+        if len(targets) != 1 or len(thresholds) < 2 or float("-inf") in thresholds:
             raise ArtifactError(f"{what} needs one target and a threshold for each class.")
         if accepts != len(read["certificates"]):
             raise ArtifactError(
                 f"{what} accepts {accepts} classes and has {len(read['certificates'])} "
                 "certificates. Calibrate again."
             )
+        if fields.threshold("threshold") != (0.0 if accepts else float("inf")):
+            raise fields.wrong("threshold", "0, or inf where everything is deferred")
+        if any(c.threshold != 0.0 for c in read["certificates"]):
+            raise ArtifactError(f"{what} has certificates for another rule. Calibrate again.")
         if accepts:
             words.check_promises(targets, read["delta"], read["certificates"], what)
         return cls(
-            str(document["score"]), thresholds, targets[0], read["delta"], read["certificates"],
+            fields.text("score"), thresholds, targets[0], read["delta"], read["certificates"],
             deferred, read["infeasible"], own,
         )  # fmt: skip
+
+
+def _deferred(document: Any) -> tuple[str, Infeasible]:
+    """A class that is always deferred, and why."""
+    read = Fields.of(document, "a class that is always deferred")
+    why = {name: value for name, value in read.document.items() if name != "about"}
+    return read.text("about"), Infeasible.from_dict(why)
 
 
 def _by_class(

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import numpy as np
 
 from selectkit.arrays import ArrayLike, class_labels
-from selectkit.errors import ArtifactError, ConfigError, SelectkitError
+from selectkit.errors import ArtifactError, ConfigError
+from selectkit.fields import Fields
 from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import OwnScore
 from selectkit.policies.scrc_fit import Calibration, Variant, find_exits, find_sets
@@ -305,30 +306,28 @@ class ScrcPolicy:
         """
         if document.get("policy") != cls.kind:
             raise ArtifactError(f"policy {document.get('policy')!r} is not {cls.kind!r}.")
+        read = Fields(document, "the scrc policy")
+        asked, why = Fields.of(read.value("target"), "its target"), read.value("infeasible")
+        names = (read.text("variant"), read.text("sets"), read.text("exits"))
+        positive = read.maybe_count("positive")
         try:
-            asked, why, positive = document["target"], document["infeasible"], document["positive"]
-            target = Target(asked["risk"], float(asked["alpha"]))
-            names = (document["variant"], document["sets"], document["exits"])
+            target = Target(asked.text("risk"), asked.level("alpha"))
             _check(target, *names, "mean", positive, None)
-            policy = cls(
-                document["score"],
-                *names,
-                target,
-                float(document["xi"]),
-                float(document["delta"]),
-                float(document["lambda1"]),
-                float(document["lambda2"]),
-                positive,
-                tuple(Certificate.from_dict(c) for c in document["certificates"]),
-                None if why is None else Infeasible.from_dict(why),
-                own_score,
-            )
-        except KeyError as error:
-            raise ArtifactError(f"the scrc policy lacks {error.args[0]!r}.") from None
-        except ArtifactError:
-            raise
-        except (TypeError, ValueError, SelectkitError) as error:
+        except ConfigError as error:
             raise ArtifactError(f"the scrc policy is malformed: {error}") from None
+        policy = cls(
+            read.text("score"),
+            *names,
+            target,
+            read.level("xi"),
+            read.level("delta"),
+            read.threshold("lambda1"),
+            read.number("lambda2"),
+            positive,
+            tuple(Certificate.from_dict(c) for c in read.items("certificates")),
+            None if why is None else Infeasible.from_dict(why),
+            own_score,
+        )
         check_score(policy.score, own_score)
         policy._require_agreement()
         return policy

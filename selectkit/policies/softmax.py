@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError, ConfigError
+from selectkit.fields import Fields
 from selectkit.policies import words
 from selectkit.policies.costs import Costs
 from selectkit.policies.outputs import Decision, Outputs
@@ -247,13 +248,11 @@ class SoftmaxPolicy:
                 if document.get("policy") != cls.kind
                 else f"form {document['form']!r} is not one threshold. Calibrate again."
             )
-        try:
-            score, threshold = document["score"], float(document["threshold"])
-            positive, evidence = document["positive"], document["certificate"]
-        except KeyError as error:
-            raise ArtifactError(f"the softmax policy lacks {error.args[0]!r}.") from None
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"the softmax policy is malformed: {error}.") from None
+        if "thresholds" in document:
+            raise ArtifactError("several thresholds are not one. Calibrate again.")
+        fields = Fields(document, "the softmax policy")
+        score, threshold = fields.value("score"), fields.threshold("threshold")
+        positive, evidence = fields.maybe_count("positive"), fields.value("certificate")
         check_score(score, own)
         infeasible = document.get("infeasible") is not None
         if infeasible and (evidence is not None or threshold != float("inf")):
@@ -264,7 +263,9 @@ class SoftmaxPolicy:
         if not infeasible and evidence is None:
             raise ArtifactError("the softmax policy has no certificate. Calibrate again.")
         read = words.read_fields(document, "the softmax policy")
-        usual = len(read["targets"]) == 1 and len(read["certificates"]) <= 1
+        told = read["infeasible"] or read["certificates"][0]
+        asked = [(t.risk, t.alpha) for t in read["targets"]]
+        usual = asked == [(told.risk, told.alpha)] and len(read["certificates"]) <= 1
         targets = None if usual and read["costs"] is None else read["targets"]
         if infeasible:
             return cls.deferring(read["infeasible"], score=own or score, positive=positive,

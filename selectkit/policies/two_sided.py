@@ -14,6 +14,7 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike
 from selectkit.errors import ArtifactError, ConfigError
+from selectkit.fields import Fields
 from selectkit.policies import words
 from selectkit.policies.bounded_cost import certified_cost, cheapest
 from selectkit.policies.costs import Costs
@@ -311,16 +312,19 @@ class TwoSidedPolicy:
         if document.get("form") != cls.form or own is not None:
             raise ArtifactError(f"form {document.get('form')!r} is not {what}. Calibrate again.")
         read = words.read_fields(document, what)
-        try:
-            t0, t1 = (float(t) for t in document["thresholds"])
-            positive = int(document["positive"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{what} is malformed: {error}.") from None
-        why = read["infeasible"]
+        fields = Fields(document, what)
+        pair, positive = fields.thresholds("thresholds"), fields.count("positive")
+        if fields.text("score") != cls.score_name:
+            raise fields.wrong("score", repr(cls.score_name))
+        if len(pair) != 2:
+            raise fields.wrong("thresholds", "two numbers")
+        (t0, t1), why = pair, read["infeasible"]
         if not 0 <= t0 <= t1 or positive not in {0, 1}:
             raise ArtifactError(f"{what} needs 0 <= t0 <= t1 and a positive class of two.")
         if why is not None and (t0, t1) != (0.0, float("inf")):
             raise ArtifactError(f"{what} must defer everything when it is infeasible.")
+        if fields.threshold("threshold") != (0.0 if why is None else float("inf")):
+            raise fields.wrong("threshold", "0, or inf where everything is deferred")
         if why is None:
             words.check_promises(read["targets"], read["delta"], read["certificates"], what)
             if any(c.threshold != 0.0 for c in read["certificates"]):

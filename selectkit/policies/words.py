@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isinf
 from typing import Any
 
-from selectkit.errors import ArtifactError, SelectkitError
+from selectkit.errors import ArtifactError, ConfigError
+from selectkit.fields import Fields
 from selectkit.policies.costs import Costs
 from selectkit.policies.target import Target, Targets
 from selectkit.risk import Certificate, Infeasible
@@ -120,24 +121,22 @@ def read_fields(document: Mapping[str, Any], what: str) -> dict[str, Any]:
         ArtifactError: If a field is missing or malformed, or a policy neither promises anything
             nor says why.
     """
+    read = Fields(document, what)
+    asked = read.value("target")
+    listed = [asked] if isinstance(asked, Mapping) else read.items("target")
+    delta, first, why = read.level("delta"), read.value("certificate"), read.value("infeasible")
+    several = read.items("certificates") if "certificates" in read else []
+    several = several or ([] if first is None else [first])
     try:
-        asked = document["target"]
-        targets = Targets(
-            Target(one["risk"], float(one["alpha"]))
-            for one in ([asked] if isinstance(asked, Mapping) else asked)
+        targets = Targets(_target(Fields.of(one, f"the target of {what}")) for one in listed)
+        costs = (
+            _costs(Fields.of(document["costs"], "the set of costs")) if "costs" in read else None
         )
-        delta, first, why = (
-            float(document["delta"]),
-            document["certificate"],
-            document["infeasible"],
-        )
-        several = document.get("certificates") or ([] if first is None else [first])
-        costs = None if document.get("costs") is None else Costs(**document["costs"])
-        cost = document.get("mean_cost")
-    except KeyError as error:
-        raise ArtifactError(f"{what} lacks {error.args[0]!r}.") from None
-    except (TypeError, ValueError, SelectkitError) as error:
+    except ConfigError as error:
         raise ArtifactError(f"{what} is malformed: {error}") from None
+    cost = read.maybe_number("mean_cost")
+    if costs is None and cost is not None:
+        raise ArtifactError(f"{what} has a mean cost without costs. Calibrate again.")
     certificates = tuple(Certificate.from_dict(c) for c in several)
     infeasible = None if why is None else Infeasible.from_dict(why)
     if certificates and first is not None and certificates[0] != Certificate.from_dict(first):
@@ -154,6 +153,17 @@ def read_fields(document: Mapping[str, Any], what: str) -> dict[str, Any]:
         "costs": costs,
         "cost": cost,
     }
+
+
+def _target(read: Fields) -> Target:
+    return Target(read.text("risk"), read.level("alpha"))
+
+
+def _costs(read: Fields) -> Costs:
+    unknown = sorted(set(read.document) - {"miss", "false_alarm", "error", "defer"})
+    if unknown:
+        raise ArtifactError(f"costs {', '.join(map(repr, unknown))} are unknown.")
+    return Costs(**{name: read.number(name, 0) for name in {**read.document, "defer": None}})
 
 
 def check_promises(

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from selectkit.errors import ArtifactError
+from selectkit.fields import Fields
 
+KINDS = ("pac", "expectation", "none")
 _PROMISES = {
     "error": "of automatically decided images are wrong",
     "fnr": "of automatically decided positives are missed",
@@ -108,13 +110,39 @@ class Certificate:
             The certificate.
 
         Raises:
-            ArtifactError: If fields are missing or unknown.
+            ArtifactError: If fields are missing, unknown or malformed.
         """
-        _require_fields(document, cls, "certificate")
-        values = dict(document)
-        values["threshold"] = float(values["threshold"])
-        values["assumptions"] = tuple(values["assumptions"])
-        return cls(**values)
+        read = _read(document, cls, "certificate")
+        if read.text("kind") not in KINDS:
+            raise read.wrong("kind", f"one of {', '.join(KINDS)}")
+        assumptions = tuple(read.items("assumptions"))
+        if not all(isinstance(one, str) for one in assumptions):
+            raise read.wrong("assumptions", "texts")
+        found = cls(
+            risk=read.text("risk"),
+            alpha=read.level("alpha"),
+            delta=read.level("delta"),
+            kind=read.text("kind"),
+            method=read.text("method"),
+            threshold=read.threshold("threshold"),
+            n=read.count("n"),
+            n_accepted=read.count("n_accepted"),
+            errors=read.count("errors"),
+            risk_upper=read.number("risk_upper", 0, 1),
+            coverage=read.number("coverage", 0, 1),
+            coverage_lower=read.number("coverage_lower", 0, 1),
+            split=read.maybe_text("split"),
+            assumptions=assumptions,
+            grouped=read.flag("grouped"),
+            about=read.maybe_text("about"),
+            mean_loss=read.maybe_number("mean_loss", 0),
+        )
+        if max(found.n_accepted, found.errors) > found.n:
+            raise ArtifactError(
+                f"certificate is impossible: {found.n_accepted} accepted and {found.errors} errors "
+                f"among {found.n}. Calibrate again."
+            )
+        return found
 
     def promise(self) -> str:
         """Return what is promised, without how sure it is."""
@@ -202,10 +230,18 @@ class Infeasible:
             The answer.
 
         Raises:
-            ArtifactError: If fields are missing or unknown.
+            ArtifactError: If fields are missing, unknown or malformed.
         """
-        _require_fields(document, cls, "infeasible")
-        return cls(**document)
+        read = _read(document, cls, "infeasible")
+        return cls(
+            risk=read.text("risk"),
+            alpha=read.number("alpha", 0, 1),
+            delta=read.level("delta"),
+            n=read.count("n"),
+            reason=read.text("reason"),
+            needs=read.maybe_count("needs", 1),
+            on_average="on_average" in read and read.flag("on_average"),
+        )
 
     def message(self) -> str:
         """Return one line that says what is infeasible, why, and what would suffice."""
@@ -220,7 +256,8 @@ class Infeasible:
         return f"{line}, needs at least {self.needs} {unit(self.risk)}."
 
 
-def _require_fields(document: Mapping[str, Any], cls: type[Any], what: str) -> None:
+def _read(document: Any, cls: type[Any], what: str) -> Fields:
+    read = Fields.of(document, what)
     names = {field.name for field in fields(cls)}
     later = {"about", "mean_loss", "on_average"}  # files of the first release lack it
     if not names - later <= set(document) <= names:
@@ -229,6 +266,7 @@ def _require_fields(document: Mapping[str, Any], cls: type[Any], what: str) -> N
             f"missing {sorted(names - later - set(document))}, "
             f"unknown {sorted(set(document) - names)}."
         )
+    return read
 
 
 def _percent(fraction: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike
-from selectkit.errors import ArtifactError
+from selectkit.fields import Fields
 from selectkit.policies.cascade.grid import Grid
 from selectkit.policies.cascade.rows import CascadeRows, Measured, Plain, StageCosts, measured
 from selectkit.policies.cascade.stage import json_number
@@ -61,16 +61,14 @@ class CascadePoint:
         Raises:
             ArtifactError: If a field is missing or malformed.
         """
-        try:
-            return cls(
-                tuple(float(t) for t in document["thresholds"]),
-                float(document["cost"]),
-                float(document["risk"]),
-                float(document["coverage"]),
-                bool(document["certified"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"a point of the cascade is malformed: {error}.") from None
+        read = Fields.of(document, "a point of the cascade")
+        return cls(
+            read.thresholds("thresholds"),
+            read.number("cost", 0),
+            read.number("risk", 0, 1),
+            read.number("coverage", 0, 1),
+            read.flag("certified"),
+        )
 
 
 def cascade_front(

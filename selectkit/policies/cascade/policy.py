@@ -22,13 +22,19 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike
 from selectkit.errors import ArtifactError, ConfigError
+from selectkit.fields import Fields
 from selectkit.policies.cascade import words
 from selectkit.policies.cascade.front import CascadePoint, per_stage, points
 from selectkit.policies.cascade.grid import Grid
 from selectkit.policies.cascade.rows import CascadeRows, Plain, StageCosts
 from selectkit.policies.cascade.search import searched
 from selectkit.policies.cascade.stage import Stage, watched
-from selectkit.policies.constraints import Constraint, check_positive, constraints
+from selectkit.policies.constraints import (
+    Constraint,
+    check_positive,
+    constraints,
+    read_constraints,
+)
 from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.target import Target
 from selectkit.risk import Certificate, Infeasible
@@ -261,24 +267,21 @@ class CascadePolicy:
         """
         if document.get("policy") != cls.kind:
             raise ArtifactError(f"policy {document.get('policy')!r} is no cascade.")
-        try:
-            reason = document["infeasible"]
-            policy = cls(
-                tuple(Stage.from_dict(stage) for stage in document["stages"]),
-                tuple(Constraint(t["risk"], float(t["alpha"])) for t in document["targets"]),
-                float(document["delta"]),
-                document["positive"],
-                document["human"],
-                str(document["unit"]),
-                int(document["n"]),
-                tuple(Certificate.from_dict(c) for c in document["certificates"]),
-                tuple(CascadePoint.from_dict(p) for p in document["points"]),
-                None if reason is None else Infeasible.from_dict(reason),
-            )
-        except KeyError as error:
-            raise ArtifactError(f"the cascade lacks {error.args[0]!r}.") from None
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"the cascade is malformed: {error}.") from None
+        read = Fields(document, "the cascade")
+        reason = read.value("infeasible")
+        read.value("human")
+        policy = cls(
+            tuple(Stage.from_dict(stage) for stage in read.items("stages")),
+            read_constraints(read),
+            read.level("delta"),
+            read.maybe_count("positive"),
+            read.maybe_number("human", 0),
+            read.text("unit"),
+            read.count("n", 1),
+            tuple(Certificate.from_dict(c) for c in read.items("certificates")),
+            tuple(CascadePoint.from_dict(p) for p in read.items("points")),
+            None if reason is None else Infeasible.from_dict(reason),
+        )
         _check(policy)
         return policy
 
@@ -287,14 +290,17 @@ def _check(policy: CascadePolicy) -> None:
     """Refuse documents whose parts contradict each other."""
     promised = tuple(Constraint(c.risk, c.alpha) for c in policy.certificates)
     off = all(stage.threshold == inf for stage in policy.stages)
-    if len(policy.stages) < 2 or not policy.targets or policy.n < 1:
-        raise ArtifactError("the cascade has no stages, targets or rows. Calibrate again.")
+    if len(policy.stages) < 2 or not policy.targets:
+        raise ArtifactError("the cascade has no stages or targets. Calibrate again.")
     if policy.infeasible is not None and (promised or not off):
         raise ArtifactError(
             "an infeasible cascade must defer everything: thresholds inf, no certificate. "
             "Calibrate again."
         )
-    if policy.infeasible is None and promised != policy.targets:
+    if policy.infeasible is None and (
+        promised != policy.targets
+        or any((c.threshold, c.delta) != (0.0, policy.delta) for c in policy.certificates)
+    ):
         raise ArtifactError(
             "the cascade's certificates are not about its targets. Calibrate again."
         )

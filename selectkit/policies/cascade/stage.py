@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from typing import Any, Self
 
 import numpy as np
 
 from selectkit.errors import ArtifactError
+from selectkit.fields import Fields
 from selectkit.policies.cascade.rows import CascadeRows, Plain, StageCosts
 from selectkit.policies.scores import SCORES, Gate
 
@@ -75,25 +76,20 @@ class Stage:
         Raises:
             ArtifactError: If a field is missing, malformed or impossible.
         """
-        try:
-            pays = document["pays_below"]
-            stage = cls(
-                name=str(document["name"]),
-                score=_score(document),
-                threshold=float(document["threshold"]),
-                cost=float(document["cost"]),
-                reached=int(document["reached"]),
-                decided=int(document["decided"]),
-                errors=int(document["errors"]),
-                errors_everywhere=int(document["errors_everywhere"]),
-                pays_below=None if pays is None else float(pays),
-            )
-        except KeyError as error:
-            raise ArtifactError(f"a stage of the cascade lacks {error.args[0]!r}.") from None
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"a stage of the cascade is malformed: {error}.") from None
-        counts = 0 <= stage.errors <= stage.decided <= stage.reached
-        if isnan(stage.threshold) or not 0 <= stage.cost < inf or not counts:
+        read = Fields.of(document, "a stage of the cascade")
+        read.value("pays_below")
+        stage = cls(
+            name=read.text("name"),
+            score=_score(read),
+            threshold=read.threshold("threshold"),
+            cost=read.number("cost", 0),
+            reached=read.count("reached"),
+            decided=read.count("decided"),
+            errors=read.count("errors"),
+            errors_everywhere=read.count("errors_everywhere"),
+            pays_below=read.maybe_number("pays_below"),
+        )
+        if not stage.errors <= stage.decided <= stage.reached:
             raise ArtifactError(f"{stage.name} of the cascade is impossible. Calibrate again.")
         return stage
 
@@ -157,12 +153,12 @@ def json_number(value: float) -> float | str:
     return value if abs(value) < inf else ("inf" if value > 0 else "-inf")
 
 
-def _score(document: Mapping[str, Any]) -> Plain:
-    name = document["score"]
+def _score(document: Fields) -> Plain:
+    name = document.text("score")
     if name == Gate.kind:
-        return Gate.from_dict(document)
+        return Gate.from_dict(document.document)
     if name not in SCORES:
         raise ArtifactError(
             f"score {name!r} of a cascade is unknown; known: {', '.join(SCORES)}, gate."
         )
-    return str(name)
+    return name

@@ -7,12 +7,12 @@ and makes them readable: 0 means that a prediction is as often right as wrong.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from selectkit.errors import ArtifactError, DataError
+from selectkit.fields import Fields
 from selectkit.policies.outputs import Outputs
 from selectkit.policies.scores.score import Float64s
 
@@ -69,12 +69,9 @@ class Gate:
         Raises:
             ArtifactError: If a parameter is missing or out of range.
         """
-        try:
-            slope = float(document["parameters"]["slope"])
-            intercept = float(document["parameters"]["intercept"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"the gate's parameters are malformed: {error}.") from None
-        if not (0 < slope < inf and isfinite(intercept)):
+        read = Fields.of(document.get("parameters"), "the gate's calibration")
+        slope, intercept = read.number("slope"), read.number("intercept")
+        if not slope > 0:
             raise ArtifactError(
                 f"the gate's slope must be positive and its intercept finite, got {slope:g} and "
                 f"{intercept:g}. Calibrate again."

@@ -300,10 +300,10 @@ def test_a_saved_cascade_comes_back_exactly(tmp_path: Path, target: str) -> None
     [
         ({"policy": "softmax"}, "policy 'softmax' is no cascade"),
         ({"certificates": []}, "the cascade's certificates are not about its targets"),
-        ({"targets": []}, "the cascade has no stages, targets or rows"),
-        ({"stages": []}, "the cascade has no stages, targets or rows"),
+        ({"targets": []}, "the cascade has no stages or targets"),
+        ({"stages": []}, "the cascade has no stages or targets"),
         ({"points": []}, "of the cascade are not certified. Calibrate again"),
-        ({"n": "many"}, "the cascade is malformed: invalid literal"),
+        ({"n": "many"}, "the cascade is malformed: 'n' should be a count"),
     ],
 )
 def test_damaged_documents_are_refused(change: dict[str, Any], message: str) -> None:
@@ -319,7 +319,7 @@ def test_damaged_documents_are_refused(change: dict[str, Any], message: str) -> 
         ({"threshold": "low"}, "a stage of the cascade is malformed"),
         ({"score": "luck"}, "score 'luck' of a cascade is unknown; known: msp"),
         ({"errors": 10**6}, "stage 1 of the cascade is impossible"),
-        ({"cost": -1}, "stage 1 of the cascade is impossible"),
+        ({"cost": -1}, "'cost' should be a number of at least 0"),
     ],
 )
 def test_damaged_stages_are_refused(change: dict[str, Any], message: str) -> None:

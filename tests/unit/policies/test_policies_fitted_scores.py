@@ -275,7 +275,7 @@ def test_the_gate_is_its_logit_on_a_line() -> None:
         Gate()(Outputs(z, softmax(z)))
     with pytest.raises(ArtifactError, match="slope must be positive"):
         Gate.from_dict({"parameters": {"slope": 0, "intercept": 0}})
-    with pytest.raises(ArtifactError, match="the gate's parameters are malformed"):
+    with pytest.raises(ArtifactError, match="the gate's calibration"):
         Gate.from_dict({"parameters": {}})
 
 

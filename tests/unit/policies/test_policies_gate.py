@@ -244,8 +244,8 @@ def test_a_calibration_of_the_first_release_is_read_and_is_no_policy(tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"threshold": 0.25}, r"the gate's threshold 0.25 is not the certified one"),
-        ({"threshold": "high"}, "the gate policy is malformed: could not convert"),
+        ({"threshold": 0.25}, r"the gate's threshold 0.25 at delta 0.1 is not the certified one"),
+        ({"threshold": "high"}, "the gate policy is malformed: 'threshold' should be a number"),
         ({"certificates": []}, "the gate's certificates are not about its targets"),
         ({"targets": []}, "the gate's certificates are not about its targets"),
         ({"parameters": {"slope": -1, "intercept": 0}}, "the gate's slope must be positive"),

@@ -183,8 +183,8 @@ def test_a_per_class_policy_comes_back_exactly_and_damage_is_refused(tmp_path: P
     for change, message in (
         ({"thresholds": [0.5, 0.5, 0.5, 0.5]}, "accepts 4 classes and has 3 certificates"),
         ({"thresholds": [0.5]}, "a threshold for each class"),
-        ({"thresholds": ["nan", 1, 1, 1]}, "a threshold for each class"),
-        ({"thresholds": ["low", 1, 1, 1]}, "is malformed: could not convert"),
+        ({"thresholds": ["nan", 1, 1, 1]}, "should be numbers"),
+        ({"thresholds": ["low", 1, 1, 1]}, "'thresholds' should be numbers"),
         ({"score": "luck"}, "score 'luck' is unknown"),
         ({"form": "single"}, "is not the per-class policy"),
         ({"delta": 0.5}, "not those of its target"),

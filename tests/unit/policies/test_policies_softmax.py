@@ -191,7 +191,7 @@ def test_a_saved_policy_comes_back_exactly(tmp_path: Path, target: str) -> None:
         ({"policy": "oracle"}, "policy 'oracle' is unknown to this release; known: softmax"),
         ({"score": "luck"}, "score 'luck' is unknown; known: msp"),
         ({"threshold": 0.25}, r"the threshold 0.25 is not the certified one \("),
-        ({"threshold": "high"}, "the softmax policy is malformed: could not convert"),
+        ({"threshold": "high"}, "the softmax policy is malformed: 'threshold' should be a number"),
         ({"certificate": None}, "the softmax policy has no certificate. Calibrate again"),
     ],
 )

@@ -295,14 +295,14 @@ def test_a_saved_refusal_comes_back_and_defers_everything(tmp_path: Path) -> Non
     [
         ({"form": "many"}, "form 'many' is not the two-sided policy"),
         ({"thresholds": [0.5, 0.4]}, "needs 0 <= t0 <= t1"),
-        ({"thresholds": [0.5, "nan"]}, "needs 0 <= t0 <= t1"),
-        ({"thresholds": ["low", 1]}, "is malformed: could not convert"),
+        ({"thresholds": [0.5, "nan"]}, "should be numbers"),
+        ({"thresholds": ["low", 1]}, "'thresholds' should be numbers"),
         ({"positive": 2}, "a positive class of two"),
         ({"certificate": None}, "either promise something or say why"),
         ({"target": {"risk": "error", "alpha": 0.01}}, "not those of its target"),
         ({"target": {"risk": "luck", "alpha": 0.01}}, "unknown risk 'luck'"),
         ({"delta": 0.2}, "not those of its target"),
-        ({"costs": {"defer": -1, "error": 1}}, "a cost must be a number >= 0"),
+        ({"costs": {"defer": -1, "error": 1}}, "'defer' should be a number of at least 0"),
     ],
 )
 def test_damaged_documents_are_refused(change: dict[str, Any], message: str) -> None:
