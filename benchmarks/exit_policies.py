@@ -62,7 +62,7 @@ def figures(name: str, standing: Standing, splits: int) -> None:
 
 def speed(splits: int) -> None:
     """Time the comparison on 50,000 rows, half of them for calibration."""
-    rows = synthetic(2)
+    rows = synthetic(2, 50_000)
     for name, targets in (
         ("all eleven policies, error=0.05", asked("error=0.05")),
         (f"fifteen answers to error=0.05 and {BOTH}", asked("error=0.05", BOTH)),

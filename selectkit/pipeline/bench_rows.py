@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import class_labels, labelled_probabilities, softmax
+from selectkit.arrays import class_labels, finite_matrix, softmax
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import BenchConfig, CalibrateConfig
 from selectkit.errors import ConfigError, DataError
@@ -173,8 +173,8 @@ def _of_run(run: RunDirectory, store: FeatureStore, config: BenchConfig) -> Popu
 
 _REUSED = (
     "the re-splits are made of val_calib and val_test: choosing a policy by this table and "
-    "certifying it on the same val_calib makes its certificate too good. Choose on val_select, or "
-    "divide delta by the number of policies that could have been chosen"
+    "certifying it on the same val_calib makes its certificate too good. Choose on val_select, as "
+    "`selectkit calibrate --policy auto` does, or divide delta by the number of policies"
 )
 
 
@@ -215,7 +215,8 @@ def _of_file(path: Path, config: BenchConfig) -> Population:
     if probabilities is None:
         assert logits is not None  # one of them is there
         probabilities = softmax(np.asarray(logits, dtype=np.float64))
-    p, y = labelled_probabilities(probabilities, arrays["labels"])
+    p = finite_matrix(probabilities, "probabilities")
+    y = class_labels(arrays["labels"], *p.shape)
     outputs = Outputs(np.log(np.maximum(p, 1e-30)) if logits is None else logits, p)
     notes: tuple[str, ...] = ()
     if "groups" in arrays:

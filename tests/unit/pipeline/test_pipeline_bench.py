@@ -331,7 +331,7 @@ def test_a_run_is_judged_on_rows_it_has_not_seen(run: Path) -> None:
     )
     assert answer.rows == len(rows_in("val_calib", 2000)) + len(rows_in("val_test", 2000))
     assert seen == [(i + 1, 20) for i in range(20)]
-    assert "Choose on val_select" in answer.warnings[-1]
+    assert "Choose on val_select, as" in answer.warnings[-1]
     after = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
     assert {n: b for n, b in after.items() if n != "log.jsonl"} == {
         n: b for n, b in before.items() if n != "log.jsonl"
