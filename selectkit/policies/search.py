@@ -92,14 +92,20 @@ def search(
         guide: Rows that put the rules in order.
         calib: Independent rows that test them.
         delta: Probability with which any of the promises may fail, for all goals together.
-        costs: Choose the smallest mean cost; None: the largest coverage.
+        costs: Choose the smallest mean cost; None: the largest coverage. With costs the rules that
+            are useful for their coverage are tested, too: which is cheapest differs from the guide
+            to the calibration rows, and the guide's cheapest alone would be no choice.
 
     Returns:
         The rules that were worth a test, and the choice.
     """
     seen = family.tally(guide)
     surest = np.min([_margin(family, goal) for goal in goals], axis=0)
-    rules = family.take(pareto_order(-surest, _use(seen, costs)))
+    order = pareto_order(-surest, _use(seen, None))
+    if costs is not None:  # what is cheapest on the guide, and what may be so on the other rows
+        both = np.union1d(order, pareto_order(-surest, _use(seen, costs)))
+        order = both[np.lexsort((seen.coverage[both], -surest[both]))]
+    rules = family.take(order)
     tally = rules.tally(calib)
     counts = [rules.tally(goal.calib).of(goal.target.risk) for goal in goals]
     errors, n = (np.rint(np.stack(c, axis=1)).astype(np.int64) for c in zip(*counts, strict=True))
