@@ -70,7 +70,7 @@ def bootstraps(s: Floats, e: Floats, replicates: int) -> list[Rival]:
     """Return packages that resample areas; they are slow and do a few of the replicates."""
     found = []
     if installed("torch_uncertainty", "torchmetrics"):
-        few = 4
+        few = 10
         found.append(
             Rival(
                 "torch-uncertainty through torchmetrics, AURC alone",
@@ -82,11 +82,11 @@ def bootstraps(s: Floats, e: Floats, replicates: int) -> list[Rival]:
     if installed("fd_shifts"):
         rng = np.random.default_rng(0)
 
-        def once() -> None:
-            i = rng.integers(0, len(s), len(s))
-            _fd_shifts(s[i], e[i])
+        def twice() -> None:
+            for i in rng.integers(0, len(s), (2, len(s))):
+                _fd_shifts(s[i], e[i])
 
-        found.append(Rival("fd-shifts", once, ("fd-shifts",), share=1 / replicates))
+        found.append(Rival("fd-shifts", twice, ("fd-shifts", "numpy"), share=2 / replicates))
     return found
 
 
@@ -113,6 +113,24 @@ def binned(p: Floats, y: Labels) -> list[Rival]:
         right = (p.argmax(axis=1) == y).astype(int)
         action = partial(mapie, right, p, num_bins=15)
         found.append(_one("ECE", "MAPIE, given what is right", action, "mapie"))
+    return found
+
+
+def binned_confidences(c: Floats, right: Floats) -> list[Rival]:
+    """Return the same packages, given confidences and what is right instead of probabilities."""
+    found = []
+    if installed("netcal"):
+        netcal = import_module("netcal.metrics").ECE(15)
+        found.append(_one("ECE", "netcal", lambda: netcal.measure(c, right), "netcal"))
+    if installed("torchmetrics"):
+        of_torch = import_module("torchmetrics.functional.classification")
+        q, t = _tensors(c, right.astype(np.int64))
+        action = partial(of_torch.binary_calibration_error, q, t, n_bins=15)
+        found.append(_one("ECE", "torchmetrics", action, "torchmetrics", "torch"))
+    if installed("mapie"):
+        mapie = import_module("mapie.metrics.calibration").expected_calibration_error
+        hits = right.astype(int)
+        found.append(_one("ECE", "MAPIE", lambda: mapie(hits, c, num_bins=15), "mapie"))
     return found
 
 

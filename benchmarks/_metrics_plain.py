@@ -35,6 +35,10 @@ def presorted_aurc(s: Floats, e: Floats, replicates: int, rng: np.random.Generat
 def plain_ece(p: Floats, y: Labels) -> float:
     """Fifteen bins of the top label, nothing checked."""
     guess = p.argmax(axis=1)
-    confidence = p[np.arange(len(p)), guess]
-    index = np.minimum((confidence * 15).astype(np.int64), 14)
-    return float(abs(np.bincount(index, confidence - (guess == y), 15)).sum() / len(p))
+    return plain_confidence_ece(p[np.arange(len(p)), guess], guess == y)
+
+
+def plain_confidence_ece(c: Floats, right: npt.NDArray[np.bool_]) -> float:
+    """Fifteen bins by truncation, whatever lies on an edge."""
+    index = np.minimum((c * 15).astype(np.int64), 14)
+    return float(abs(np.bincount(index, c - right, 15)).sum() / len(c))

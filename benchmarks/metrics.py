@@ -3,8 +3,8 @@
 Run `python -m benchmarks.metrics > benchmarks/results/metrics.jsonl`. The floor of the areas is one
 argsort; the floor of the bootstrap re-evaluates one metric of the presorted sample on drawn and
 sorted ranks, and the naive loop sorts every resample. Packages that are not installed are left out;
-`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds, except
-where wall seconds are asked for; peers run on one thread.
+`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds; those of
+the bootstrap, which uses all free cores, are wall seconds. Peers run on one thread.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TOGETHER = (*AREAS, "risk_at_coverage@0.8")
 
 
 def times(
-    rivals: Sequence[Rival], repetitions: int, clock: Callable[[], float] = process_time
+    rivals: Sequence[Rival], repetitions: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Measure in turn, so that all see the same machine; the first round is not counted."""
     found: dict[str, list[float]] = {rival.name: [] for rival in rivals}
@@ -45,9 +45,10 @@ def report(
     floors: Sequence[Rival],
     others: Sequence[Rival],
     repetitions: int,
+    clock: Callable[[], float] = process_time,
 ) -> None:
     """Print times, ours over the floors' and the peers' over ours, and what answers differ by."""
-    found = times([ours, *floors, *others], repetitions)
+    found = times([ours, *floors, *others], repetitions, clock)
     for rival in (ours, *floors, *others):
         number, spread = middle(found[rival.name])
         figure(f"{question}: {rival.name}", number, "s", spread=spread, packages=rival.packages)
@@ -104,22 +105,32 @@ def bootstraps(n: int, replicates: int, repetitions: int, rivals: bool) -> None:
     rng = np.random.default_rng(0)
     question = f"bootstrap, {replicates:,} replicates, n = {n:,}"
     ours = Rival(
-        "AURC, AUGRC and risk at coverage, selectkit",
+        "selectkit, AURC, AUGRC and risk at coverage",
         lambda: m.bootstrap(TOGETHER, s, e, n_replicates=replicates, rng=rng),
     )
-    few = max(1, replicates // 10)
     presorted = Rival(
-        "AURC alone, presorted numpy", lambda: plain.presorted_aurc(s, e, replicates, rng)
+        "presorted numpy, AURC alone", lambda: plain.presorted_aurc(s, e, replicates, rng)
     )
+    few = max(1, replicates // 20)
     naive = Rival(
-        "AURC and AUGRC, naive numpy", lambda: plain.naive_bootstrap(s, e, few, rng), share=0.1
+        "naive numpy, AURC and AUGRC",
+        lambda: plain.naive_bootstrap(s, e, few, rng),
+        share=few / replicates,
     )
     slow = [naive, *(peers.bootstraps(s, e, replicates) if rivals else [])]
-    report(question, ours, [presorted], slow, repetitions)
-    wall = times([ours, presorted], repetitions, perf_counter)
-    for rival in (ours, presorted):
-        number, spread = middle(wall[rival.name])
-        figure(f"{question}, wall: {rival.name}", number, "s", spread=spread)
+    report(question, ours, [presorted], slow, repetitions, perf_counter)
+    number, spread = middle(times([ours], repetitions, process_time)[ours.name])
+    figure(f"{question}: {ours.name}, CPU seconds of all cores", number, "s", spread=spread)
+    figure(f"{question}: {ours.name}, memory", peak(ours.action) / 1e6, "MB")
+
+
+def peak(action: Callable[[], object]) -> int:
+    """Bytes that Python and numpy hold at the worst moment, beside what they held before."""
+    start()
+    action()
+    highest = get_traced_memory()[1]
+    stop()
+    return highest
 
 
 def calibration(n: int, repetitions: int) -> None:
@@ -142,7 +153,18 @@ def calibration(n: int, repetitions: int) -> None:
         peers.smooth(p, y),
         repetitions,
     )
-    top = p.max(axis=1)
+    top, right = p.max(axis=1), p.argmax(axis=1) == y
+    report(
+        f"ECE-15 of confidences, n = {n:,}",
+        Rival(
+            "selectkit",
+            lambda: m.confidence_ece(top, right),
+            answers=lambda: {"ECE": m.confidence_ece(top, right)},
+        ),
+        [Rival("plain numpy", lambda: plain.plain_confidence_ece(top, right))],
+        peers.binned_confidences(top, right.astype(np.float64)),
+        repetitions,
+    )
     null = Rival("selectkit", lambda: m.ece_null_level(top))
     report(f"null level of ECE-15, n = {n:,}", null, [], [], repetitions)
 
@@ -171,11 +193,8 @@ def memory(n: int, k: int) -> None:
         )(once),
     }
     for name, action in actions.items():
-        start()
-        action()
-        peak = get_traced_memory()[1]
-        stop()
-        figure(f"memory beside the inputs, n = {n:,}, K = {k}: {name}", peak / 1e6, "MB")
+        question = f"memory beside the inputs, n = {n:,}, K = {k}: {name}"
+        figure(question, peak(action) / 1e6, "MB")
 
 
 def main(n: int, repetitions: int) -> None:
