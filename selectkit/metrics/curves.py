@@ -82,7 +82,8 @@ def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
     """Return the area under the generalized risk-coverage curve.
 
     It is the mean risk of an undetected failure: with 0/1 losses and error rate e it equals
-    e (1 - e) (1 - AUROC of failures) + e^2 / 2, also in finite samples and under ties.
+    e (1 - e) (1 - AUROC of failures) + e^2 / 2, also in finite samples and under ties. Several
+    metrics of one sample share one sort in `selective_metrics`.
 
     Args:
         confidence: Shape (N,), higher = accept first.
@@ -103,6 +104,8 @@ def augrc(confidence: ArrayLike, loss: ArrayLike) -> float:
 
 def aurc(confidence: ArrayLike, loss: ArrayLike, estimator: Estimator = "trapezoid") -> float:
     """Return the area under the selective risk-coverage curve.
+
+    Several metrics of one sample share one sort in `selective_metrics`.
 
     Args:
         confidence: Shape (N,), higher = accept first.
