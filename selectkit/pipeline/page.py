@@ -23,6 +23,8 @@ from selectkit.report import Curve, GroupRow, PolicyRow, Reliability, RunReport
 
 SMALL_TEST = 45  # below it not even a 5 % rate can be shown at 90 % confidence
 MOST_GROUPS = 20
+FEW_IMAGES = 10
+MOST_NAMED = 8
 OF_CLASSES = ("error", "fnr", "fpr", "miss_rate")
 """What judges single classes also where accepted images are answered with sets."""
 
@@ -126,7 +128,7 @@ def _curve(figures: Figures, policy: Policy) -> Curve:
         high=np.array([i.high for i in curve.values()]),
         point=(coverage, risk) if coverage > 0 else None,
         limit=limits[0] if limits else None,
-        label="Error among accepted" if figures.sets is None else "Wrong most probable class",
+        label="Error among decided" if figures.sets is None else "Wrong most probable class",
     )
 
 
@@ -189,9 +191,7 @@ def _warnings(
             f"val_test has {len(test.y):,} images of {groups:,} groups: intervals resample groups; "
             "rates count every image, a certificate counts every group once"
         )
-    missing = [c for k, c in enumerate(run.head.classes) if not (test.y == k).any()]
-    if missing:
-        lines.append(f"val_test has no image of: {', '.join(missing)}")
+    lines += _rare(run.head.classes, test)
     if judged.outside is not None:
         lines.append(
             "accepted images are answered with sets; error, FNR, curves and the comparison with "
@@ -206,6 +206,26 @@ def _warnings(
             f"the {int((~decided).sum()):,} that no stage decides"
         )
     return tuple(lines)
+
+
+def _rare(classes: tuple[str, ...], test: Features) -> list[str]:
+    """Classes of which the test split can say nothing, or next to nothing."""
+    counts = np.bincount(test.y, minlength=len(classes))
+    named = list(zip(classes, counts.tolist(), strict=True))
+    lines = []
+    if missing := [repr(name) for name, n in named if not n]:
+        lines.append(f"val_test has no image of {_some(missing)}: nothing here is about them")
+    if rare := [f"{name!r} ({n})" for name, n in named if 0 < n < FEW_IMAGES]:
+        lines.append(
+            f"val_test has fewer than {FEW_IMAGES} images of {_some(rare)}: figures over all "
+            "images hide how these classes fare"
+        )
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more classes" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _provenance(test: Tested, config: EvaluateConfig) -> dict[str, str]:

@@ -38,7 +38,7 @@
     }
     return at;
   };
-  const notes = (i) => {
+  const notes = (i, at) => {
     const found = {
       coverage: `${table.accepted[i].toLocaleString("en-US")} of ${table.n.toLocaleString("en-US")}`,
       error: `${table.wrong[i].toLocaleString("en-US")} of ${table.accepted[i].toLocaleString("en-US")}`,
@@ -51,6 +51,8 @@
       found.fnr = `${table.missed[i]} of ${table.positives[i]}`;
       found.miss = `${table.missed[i]} of ${table.nPositive}`;
     }
+    const price = amount(positive(cost));
+    found.cost = `in deferrals: ${amount(at.deferred)} + ${price} × ${amount(at.errors)}`;
     return found;
   };
   const cheapest = () => {
@@ -62,7 +64,7 @@
   const show = () => {
     const i = Number(slider.value);
     const at = measured(i);
-    const note = notes(i);
+    const note = notes(i, at);
     for (const place of root.querySelectorAll("[data-of]")) {
       const { of } = place.dataset;
       const rate = ["coverage", "error", "fnr", "miss"].includes(of);

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from selectkit.arrays import Floats, Ints
+from selectkit.report import wording
 from selectkit.report.model import RunReport
 from selectkit.report.wording import number, text
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
@@ -126,7 +127,7 @@ def section(report: RunReport) -> str:
     readouts += [
         ("deferred", "Deferred per day"),
         ("errors", "Wrong per day"),
-        ("cost", "Cost per day, in deferrals"),
+        ("cost", "Cost per day"),
     ]
     tiles = "".join(
         f"<div><dt>{text(name)}</dt><dd><data data-of='{key}'>–</data></dd>"
@@ -137,7 +138,7 @@ def section(report: RunReport) -> str:
         '<section id="explorer" aria-labelledby="explorer-title">'
         '<h2 id="explorer-title">Threshold explorer</h2>'
         f'<p class="lead">What other thresholds would have done on the {len(report.labels):,} '
-        f"images of {text(report.split)}. {text(report.ranked_by)}</p>"
+        f"images of {text(report.split)}. {text(report.ranked_by)}{_intervals(report)}</p>"
         '<p class="caution"><strong>A threshold chosen here carries no certificate:</strong> it '
         "would be picked by looking at the test images. For a promise, ask for a target instead: "
         "<code>selectkit calibrate RUN --target error=0.05</code></p>"
@@ -155,10 +156,18 @@ def section(report: RunReport) -> str:
     )
 
 
+def _intervals(report: RunReport) -> str:
+    """Why the interval at the policy's threshold is not exactly that above."""
+    if report.group is not None:
+        return ""
+    return " Intervals here are exact binomial ones, elsewhere from the bootstrap."
+
+
 def _controls(report: RunReport) -> str:
+    score = text(wording.about_score(report.score))
     return (
-        '<div class="slide"><label for="explorer-threshold">Threshold on the score '
-        f'{text(report.score)}: <output for="explorer-threshold">–</output></label>'
+        f'<div class="slide"><label for="explorer-threshold">Threshold on the score {score}: '
+        '<output for="explorer-threshold">–</output></label>'
         '<input type="range" id="explorer-threshold" min="0" max="0" step="1" value="0">'
         '<p class="ends" aria-hidden="true"><span>defer everything</span>'
         "<span>decide everything</span></p></div>"
@@ -168,8 +177,10 @@ def _controls(report: RunReport) -> str:
         '<label>A wrong decision costs as much as <span><input type="number" '
         f'id="explorer-cost" min="0" step="any" value="{number_field(report.error_cost)}"> '
         "deferrals</span></label>"
+        '<span class="buttons">'
         '<button type="button" id="explorer-policy">This policy</button>'
-        '<button type="button" id="explorer-cheapest">Cheapest on these images</button></div>'
+        '<button type="button" id="explorer-cheapest">Cheapest on these images</button>'
+        "</span></div>"
     )
 
 

@@ -138,7 +138,7 @@ def scores(
             values = confidence[group & np.isfinite(confidence)]
             counts, _ = np.histogram(place(values), edges)
             _bars(axes, edges[:-1], counts, np.diff(edges), colour)
-            title = f"{name}: {(group & accepted).sum():,} accepted, "
+            title = f"{name}: {(group & accepted).sum():,} decided, "
             title += f"{(group & ~accepted).sum():,} deferred"
             axes.set_title(title, loc="left", fontsize=10, color=colour, pad=6)
             _count_axis(axes)
@@ -308,7 +308,7 @@ def _class_ticks(axes: "Axes", classes: tuple[str, ...]) -> None:
     k = len(classes)
     step = -(-k // 20)  # more names would run into each other
     places = list(range(0, k, step))
-    names = [wording.shorten(classes[i], 14) for i in places]
+    names = wording.shorten_all([classes[i] for i in places], 16)
     wide = k > 3 and any(len(name) > 3 for name in names)
     axes.set_xticks(places, names, rotation=90 if wide else 0, fontsize=9)
     axes.set_yticks(places, names, fontsize=9)

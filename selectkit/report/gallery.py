@@ -11,7 +11,7 @@ from selectkit.report.wording import number, text
 def thumbnails(report: RunReport) -> str:
     """Return the pictures of the worst accepted errors and of deferred samples."""
     n_errors = int((report.accepted & ~report.correct).sum())
-    what, none = "Accepted and wrong", "No accepted image is wrong."
+    what, none = "Decided and wrong", "No decided image is wrong."
     if report.answers_with_sets and report.sets is not None:
         n_errors = report.sets.missed
         what, none = "True class not in the set", "Every set has the true class in it."
@@ -20,7 +20,7 @@ def thumbnails(report: RunReport) -> str:
         "<section><h2>Images worth a look</h2>"
         f"<h3>{what}, most confident first{_of(report.errors, n_errors)}</h3>"
         + _gallery(report.errors, none, n_errors)
-        + f"<h3>Deferred{_of(report.deferrals, n_deferred)}</h3>"
+        + f"<h3>Deferred, least confident first{_of(report.deferrals, n_deferred)}</h3>"
         + _gallery(report.deferrals, "No image was deferred.", n_deferred)
         + "</section>"
     )
@@ -49,12 +49,17 @@ def _thumb(thumb: Thumbnail) -> str:
     name = text(wording.shorten(thumb.id, 48))
     return (
         f'<figure class="panel">{picture}<figcaption>'
-        f"<b>{text(thumb.label)}</b>, predicted "
-        f'<span class="{tone}">{text(thumb.prediction)}</span> '
+        f"<b>{_class(thumb.label)}</b>, predicted "
+        f'<span class="{tone}">{_class(thumb.prediction)}</span> '
         f"at {number(thumb.confidence)}{note}"
         f'<span class="id" title="{text(thumb.id)}">{name.replace("/", "/<wbr>")}</span>'
         "</figcaption></figure>"
     )
+
+
+def _class(name: str) -> str:
+    short = text(wording.shorten(name, 32))
+    return short if len(name) <= 32 else f'<span title="{text(name)}">{short}</span>'
 
 
 def _media_type(thumb: Thumbnail) -> str:

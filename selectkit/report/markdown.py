@@ -85,7 +85,7 @@ def _policies(report: RunReport) -> str:
         ]
         for row in report.policies
     ]
-    header = ["Policy", "Coverage", "Wrong among accepted", "Deferred", "Certified"]
+    header = ["Policy", "Coverage", "Wrong among decided", "Deferred", "Certified"]
     if any(row.cost is not None for row in report.policies):
         header.append("Mean cost")
         for line, row in zip(rows, report.policies, strict=True):
@@ -129,7 +129,8 @@ def _groups(report: RunReport) -> str:
 
 def _metrics(report: RunReport) -> str:
     rows = []
-    for name, estimate in report.metrics.items():
+    for name in (name for _, names in wording.parted(report.metrics) for name in names):
+        estimate = report.metrics[name]
         label, _, rate = wording.metric(name)
         shown = percent(estimate[0]) if rate else number(estimate[0])
         rows.append([label, shown, wording.interval(estimate, rate)])

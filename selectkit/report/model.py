@@ -61,7 +61,7 @@ class Curve:
     high: Floats
     point: tuple[float, float] | None = None
     limit: float | None = None
-    label: str = "Error among accepted"
+    label: str = "Error among decided"
 
     def __post_init__(self) -> None:
         """Refuse arrays of different lengths."""

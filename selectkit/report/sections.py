@@ -10,13 +10,17 @@ from selectkit.report import sets, stages, wording
 from selectkit.report.model import GroupRow, PolicyRow, RunReport
 from selectkit.report.parts import Estimate, Sets
 from selectkit.report.svg import Drawing
-from selectkit.report.wording import number, percent, text
+from selectkit.report.wording import number, percent, prose, text
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
+
+NOTHING = "Nothing is promised, and every image is deferred."
 
 
 def verdict(report: RunReport) -> str:
     """Return the heading and the card with the answer: promise, target and the big numbers."""
     first, *more = report.certificate or ("No certificate was asked for.",)
+    if report.promise == "infeasible":
+        first, more = NOTHING, [first, *more]
     tiles = "".join(
         f"<div><dt>{text(name)}</dt>{big}<dd>{text(small)}</dd></div>"
         for name, big, small in _tiles(report)
@@ -26,10 +30,11 @@ def verdict(report: RunReport) -> str:
         f'<p class="byline">Run {text(report.run)}, evaluated {text(report.created)}</p></header>\n'
         f'<div class="verdict panel {report.promise}">'
         f'<p class="asked"><span class="badge">{wording.PROMISES[report.promise]}</span> '
-        f"Target: {text(report.target)}</p>"
-        f'<p class="promise">{text(first)}</p>'
-        + "".join(f'<p class="more">{text(sentence)}</p>' for sentence in more)
-        + f'<dl class="tiles">{tiles}</dl></div>'
+        f"Target: {prose(report.target)}</p>"
+        f'<p class="promise">{prose(first)}</p>'
+        + "".join(f'<p class="more">{prose(sentence)}</p>' for sentence in more)
+        + f'<p class="measured">{_measured(report)}</p>'
+        f'<dl class="tiles">{tiles}</dl></div>'
     )
 
 
@@ -37,7 +42,7 @@ def warnings(report: RunReport) -> str:
     """Return what the reader must know first, or nothing."""
     if not report.warnings:
         return ""
-    items = "".join(f"<li>{text(warning)}</li>" for warning in report.warnings)
+    items = "".join(f"<li>{prose(warning)}</li>" for warning in report.warnings)
     return f'<div class="warnings panel"><h2>Before you rely on this</h2><ul>{items}</ul></div>'
 
 
@@ -48,7 +53,7 @@ def policies(report: RunReport) -> str:
     priced = any(row.cost is not None for row in report.policies)
     head = (
         '<th scope="col">Policy</th><th scope="col" class="number">Coverage</th>'
-        '<th scope="col" class="number">Wrong among accepted</th>'
+        '<th scope="col" class="number">Wrong among decided</th>'
         + ('<th scope="col" class="number">Mean cost</th>' if priced else "")
         + '<th scope="col" class="number">Deferred</th><th scope="col">Certified</th>'
     )
@@ -56,12 +61,14 @@ def policies(report: RunReport) -> str:
     of_sets = ""
     if report.answers_with_sets:
         of_sets = " Of the policy that answers with sets, the most probable class is judged here."
+    about = (
+        "This policy beside others. All but the last column is measured on "
+        f"{report.split}; below each share stands its 95 % interval. The last column is what other "
+        "images, val_calib, prove: each line holds on its own, so to choose one after seeing "
+        f"several, ask for a smaller delta.{of_sets}"
+    )
     return (
-        "<section><h2>Policies</h2>"
-        f'<p class="lead">Measured on the test split {text(report.split)}: '
-        f"{len(report.labels):,} images that no choice was made on. Below each share stands its "
-        "95 % interval. Each certificate holds on its own; to choose one after seeing several, ask "
-        f"for a smaller delta.{of_sets}</p>"
+        f'<section><h2>Policies</h2><p class="lead">{prose(about)}</p>'
         f"{_table('Policies', head, rows)}</section>"
     )
 
@@ -98,7 +105,7 @@ def figures(report: RunReport) -> str:
         "generalized": ("Generalized risk", _about_generalized),
         "reliability": ("Reliability", _about_reliability),
         "scores": ("Scores of right and wrong predictions", _about_scores),
-        "confusion": ("Confusion among accepted", _about_confusion),
+        "confusion": ("Confusion among decided", _about_confusion),
     }
     parts = [
         _figure(title, text(about(report)), drawn[name].inline())
@@ -107,7 +114,7 @@ def figures(report: RunReport) -> str:
     ]
     if "confusion" not in drawn:
         empty = '<p class="empty">No matrix to show.</p>'
-        parts.append(_figure("Confusion among accepted", "Nothing was accepted.", empty))
+        parts.append(_figure("Confusion among decided", "Nothing was decided.", empty))
     return f'<div class="figures">{"".join(parts)}</div>'
 
 
@@ -126,11 +133,11 @@ def groups(report: RunReport) -> str:
     rows = "".join(
         _group(row, _mistake(report), report.positive is not None) for row in report.groups
     )
-    which = "Every group of the test split"
+    which = "Every group of the test split, most wrong decisions first"
     if len(report.groups) < report.n_groups:
         which = (
-            f"The {len(report.groups)} of {report.n_groups:,} groups with the most wrong "
-            "decisions, which is no fair sample of them"
+            f"{len(report.groups)} of {report.n_groups:,} groups: those with the most wrong "
+            "decisions, then the largest, which is no fair sample of them"
         )
     return (
         f'<section><h2>Groups</h2><p class="lead">{which}. The interval takes the images of a '
@@ -147,11 +154,16 @@ def metrics(report: RunReport) -> str:
         '<th scope="col">Metric</th><th scope="col" class="number">Value</th>'
         '<th scope="col">95 % interval</th><th scope="col" class="broad">What it says</th>'
     )
-    rows = "".join(_metric(name, estimate) for name, estimate in report.metrics.items())
+    rows = "".join(
+        f'<tr class="part"><th scope="colgroup" colspan="4">{text(part)}</th></tr>'
+        + "".join(_metric(name, report.metrics[name]) for name in names)
+        for part, names in wording.parted(report.metrics)
+    )
     return (
         "<section><h2>All metrics</h2>"
-        '<p class="lead">With 95 % bootstrap intervals over the test split. An interval describes '
-        "the noise of the test split; it is no promise.</p>"
+        f'<p class="lead">Measured on {text(report.split)}, with 95\u00a0% bootstrap intervals; '
+        "those of rates with few events are at least the exact binomial ones. An interval "
+        "describes the noise of the test split; nothing in this table is certified.</p>"
         f"{_table('Metrics', head, rows)}</section>"
     )
 
@@ -173,11 +185,19 @@ def provenance(report: RunReport) -> str:
     return page
 
 
+def _measured(report: RunReport) -> str:
+    """Where the big numbers come from, so that nobody takes them for the promise."""
+    if not len(report.labels):
+        return "Nothing was measured."
+    found = f"What this policy did with the {len(report.labels):,} test images ({report.split})"
+    return text(f"{found}. These figures are measured, not promised.")
+
+
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     """The big numbers: name, value as HTML, small print."""
     n, accepted, row = len(report.labels), report.accepted, report.active
     decided = int(accepted.sum())
-    noise = f"; 95 % interval {wording.interval(row.error, True)}" if row and decided else ""
+    noise = _interval(row.error) if row and decided else ""
     tiles = [
         ("Decided automatically", *_share(decided, n, "images")),
         ("Deferred", _big(n - decided, f"{n - decided:,}"), "images handed on"),
@@ -198,9 +218,19 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
         *tiles,
         (
             f"Missed of class {wording.shorten(name, 20)}",
-            *_share(missed, int(positives.sum()), "that were decided"),
+            *_share(missed, int(positives.sum()), "that were decided", _noise(report, "fnr")),
         ),
     ]
+
+
+def _noise(report: RunReport, name: str) -> str:
+    return _interval(report.metrics[name]) if name in report.metrics else ""
+
+
+def _interval(rate: Estimate) -> str:
+    if isnan(rate[1]):
+        return ""
+    return f"; 95{wording.UNIT} interval {wording.interval(rate, True)}"
 
 
 def _about_sets(found: Sets) -> list[tuple[str, str, str]]:
@@ -214,7 +244,9 @@ def _about_sets(found: Sets) -> list[tuple[str, str, str]]:
 
 
 def _share(count: int, total: int, unit: str, more: str = "") -> tuple[str, str]:
-    share = count / total if total else float("nan")
+    if not total:
+        return _big(float("nan"), "–"), "nothing to count"
+    share = count / total
     return _big(share, percent(share)), f"{count:,} of {total:,} {unit}".strip() + more
 
 
@@ -228,11 +260,11 @@ def _policy(row: PolicyRow, priced: bool) -> str:
     return (
         f"<tr{kind}>"
         f'<th scope="row">{text(row.policy)}{mark}</th>'
-        f"{_stacked('Coverage', row.coverage)}{_stacked('Wrong among accepted', row.error)}"
+        f"{_stacked('Coverage', row.coverage)}{_stacked('Wrong among decided', row.error)}"
         f"{_cost(row) if priced else ''}"
         '<td class="number" data-label="Deferred">'
         f'<data value="{row.deferred}">{row.deferred:,}</data></td>'
-        f'<td data-label="Certified">{text(row.bound)}</td></tr>'
+        f'<td data-label="Certified">{prose(row.bound)}</td></tr>'
     )
 
 
@@ -263,7 +295,7 @@ def _group(row: GroupRow, mistake: str, with_positives: bool) -> str:
         f'<td class="interval" data-label="95 % interval">{shown}</td>'
     )
     if with_positives:
-        missed = f"{row.missed:,} of {row.positives:,}"
+        missed = f"{row.missed:,} of {row.positives:,}" if row.positives else "–"
         cells += f'<td class="number" data-label="Missed positives">{missed}</td>'
     return f'<tr><th scope="row">{text(row.name)}</th>{cells}</tr>'
 

@@ -186,7 +186,7 @@ def _counts(axes: "Axes") -> None:
 
 def _risk(cascade: Flow) -> str:
     names = {
-        "error": "Error among accepted",
+        "error": "Error among decided",
         "fnr": "Missed among decided positives",
         "miss_rate": "Missed among all positives",
         "fpr": "False alarms among decided negatives",

@@ -1,5 +1,6 @@
 """Words and numbers of the report: formats, names of metrics, texts that replace pictures."""
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite, isnan
 
@@ -12,8 +13,8 @@ from selectkit.report.parts import Estimate
 # name -> label, explanation, whether it is a rate shown in percent
 METRICS: dict[str, tuple[str, str, bool]] = {
     "coverage": ("Coverage", "Share of images decided automatically.", True),
-    "error": ("Error among accepted", "Wrong decisions among the automatic ones.", True),
-    "selective_risk": ("Error among accepted", "Wrong decisions among the automatic ones.", True),
+    "error": ("Error among decided", "Wrong decisions among the automatic ones.", True),
+    "selective_risk": ("Error among decided", "Wrong decisions among the automatic ones.", True),
     "accuracy": (
         "Accuracy",
         "Share of right predictions over all images, deferred ones too.",
@@ -76,6 +77,36 @@ METRICS: dict[str, tuple[str, str, bool]] = {
         False,
     ),
 }
+# the parts of the table of metrics, in this order; what is in none of them comes last
+PARTS: dict[str, tuple[str, ...]] = {
+    "This policy: what it decides": (
+        *("coverage", "error", "selective_risk", "fnr", "fpr", "miss_rate", "mean_cost"),
+        *("top_error", "top_fnr", "top_fpr", "top_miss_rate"),
+    ),
+    "This policy: its sets": (
+        *("set_coverage", "set_fnr", "mean_set_size", "singleton_share", "singleton_error"),
+    ),
+    "If every image were decided": (
+        *("accuracy", "balanced_accuracy", "mcc", "fnr_all", "fpr_all", "auroc"),
+    ),
+    "How well the score ranks, at any threshold": (
+        *("aurc", "augrc", "e_aurc", "e_augrc", "auroc_failure"),
+        *("risk_at_coverage", "coverage_at_risk"),
+    ),
+    "The probabilities": (
+        *("ece", "ece_null_level", "mce", "classwise_ece", "smooth_ece", "nll", "brier"),
+    ),
+}
+SCORES = {
+    "msp": "the probability of the predicted class",
+    "margin": "the lead of the predicted class over the next one",
+    "neg_entropy": "how concentrated the probabilities are",
+    "energy": "the logarithm of the summed exponentials of the logits",
+    "max_logit": "the largest logit",
+    "mahalanobis": "minus the distance to the nearest class in the features",
+    "knn": "minus the distance to the nearest training images",
+    "gate": "the trained gate: log-odds that the prediction is right",
+}
 UNIT = "\u00a0%"  # the space must not break
 PROMISES = {
     "pac": "Certified",
@@ -108,6 +139,31 @@ def metric(name: str) -> tuple[str, str, bool]:
     stem, _, parameter = name.partition("@")
     label, explanation, rate = METRICS.get(stem, (stem.replace("_", " "), "", False))
     return (f"{label} {_parameter(parameter)}" if parameter else label), explanation, rate
+
+
+def parted(metrics: Mapping[str, Estimate]) -> list[tuple[str, list[str]]]:
+    """Return the names of metrics by the part of the table in which they stand.
+
+    Args:
+        metrics: By name, possibly with parameters.
+
+    Returns:
+        Heading and names of every part that is not empty; names in the order of the part, those
+        with parameters as they came.
+    """
+    stems = {name: name.partition("@")[0] for name in metrics}
+    parts = [
+        (part, [name for stem in known for name in metrics if stems[name] == stem])
+        for part, known in PARTS.items()
+    ]
+    everywhere = {stem for known in PARTS.values() for stem in known}
+    parts.append(("Further figures", [name for name in metrics if stems[name] not in everywhere]))
+    return [(part, names) for part, names in parts if names]
+
+
+def about_score(score: str) -> str:
+    """Return the name of a score with what it is, where that is known."""
+    return f"{score} ({SCORES[score]})" if score in SCORES else score
 
 
 def percent(value: float) -> str:
@@ -143,6 +199,14 @@ def interval(estimate: Estimate, rate: bool) -> str:
     if rate:
         return f"{percent(low).removesuffix(UNIT)} to {percent(high)}"
     return f"{number(low)} to {number(high)}"
+
+
+def shorten_all(names: Sequence[str], length: int) -> list[str]:
+    """Return names of at most `length` characters, cut where it leaves them apart."""
+    cut = [name if len(name) <= length else name[: length - 1].rstrip() + "…" for name in names]
+    if len(set(cut)) == len(set(names)):
+        return cut
+    return [shorten(name, length) for name in names]
 
 
 def shorten(text: str, length: int) -> str:
@@ -205,7 +269,7 @@ def alt_scores(correct: Bools, accepted: Bools, threshold: float) -> str:
     at = "" if isnan(threshold) else f", threshold {number(threshold)}"
     return (
         f"Histograms of the score of right and of wrong predictions{at}. "
-        f"Accepted: {(accepted & correct).sum():,} right, "
+        f"Decided: {(accepted & correct).sum():,} right, "
         f"{(accepted & ~correct).sum():,} wrong. Deferred: {(~accepted & correct).sum():,} right, "
         f"{(~accepted & ~correct).sum():,} wrong."
     )

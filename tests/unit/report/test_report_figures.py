@@ -78,9 +78,9 @@ def test_scores_count_both_sides_of_the_threshold() -> None:
     confidence = np.array([0.3, 0.5, 0.7, 0.9, -inf])
     correct = np.array([True, False, True, True, False])
     picture = figures.scores(confidence, correct, confidence >= 0.6, 0.6, "margin").inline()
-    assert "Right: 2 accepted, 1 deferred" in _texts(picture)
-    assert "Wrong: 0 accepted, 2 deferred" in _texts(picture)
-    assert "Accepted: 2 right, 0 wrong. Deferred: 1 right, 2 wrong." in picture
+    assert "Right: 2 decided, 1 deferred" in _texts(picture)
+    assert "Wrong: 0 decided, 2 deferred" in _texts(picture)
+    assert "Decided: 2 right, 0 wrong. Deferred: 1 right, 2 wrong." in picture
     assert "Score: margin" in _texts(picture)
 
 
@@ -98,14 +98,14 @@ def test_crowded_probabilities_stretch_the_axis() -> None:
 def test_constant_scores_are_drawn(threshold: float) -> None:
     every = np.ones(5, dtype=np.bool_)
     picture = figures.scores(np.full(5, 0.5), every, every, threshold, "msp").inline()
-    assert "Right: 5 accepted, 0 deferred" in _texts(picture)
-    assert "Wrong: 0 accepted, 0 deferred" in _texts(picture)
+    assert "Right: 5 decided, 0 deferred" in _texts(picture)
+    assert "Wrong: 0 decided, 0 deferred" in _texts(picture)
 
 
 def test_only_infinite_scores_are_drawn() -> None:
     none = np.zeros(3, dtype=np.bool_)
     picture = figures.scores(np.full(3, -inf), ~none, none, inf, "msp").inline()
-    assert "Right: 0 accepted, 3 deferred" in _texts(picture)
+    assert "Right: 0 decided, 3 deferred" in _texts(picture)
 
 
 def test_confusion_prints_counts_of_few_classes() -> None:

@@ -77,7 +77,13 @@ def test_the_page_is_complete_and_its_tags_nest() -> None:
 
 def test_the_answer_comes_before_the_evidence() -> None:
     text = Page(render(_report())).text
-    order = ["Certified", "at most 5 % of", "Decided automatically", "Before you rely", "Policies"]
+    order = [
+        "Certified",
+        "at most 5\xa0% of",
+        "Decided automatically",
+        "Before you rely",
+        "Policies",
+    ]
     order += [
         "Risk and coverage",
         "Reliability",
@@ -98,6 +104,23 @@ def test_numbers_of_the_metrics_table_are_those_given() -> None:
         assert [float(str(value)) for value in found] == pytest.approx(METRICS[name], nan_ok=True)
 
 
+def test_metrics_stand_under_what_they_are_about() -> None:
+    table = render(_report()).split('<table class="metrics">')[1].split("</table>")[0]
+    parts = re.findall(r'<tr class="part">.*?>([^<>]+)</th></tr>|data-metric="(.*?)"', table)
+    assert [part or f"- {name}" for part, name in parts] == [
+        "This policy: what it decides", "- coverage", "- fnr",
+        "How well the score ranks, at any threshold", "- augrc", "- coverage_at_risk@0.05",
+        "Further figures", "- my_own",
+    ]  # fmt: skip
+
+
+def test_measured_figures_are_told_from_the_promise() -> None:
+    text = Page(render(_report())).text
+    told = text.index("These figures are measured, not promised.")
+    assert text.index("at most 5\xa0% of") < told < text.index("Decided automatically")
+    assert "nothing in this table is certified" in text
+
+
 def test_metrics_are_worded_and_rates_are_percentages() -> None:
     text = Page(render(_report())).text
     assert "FNRMissed positives among the positives decided automatically.1.23\xa0%" in text
@@ -116,14 +139,14 @@ def test_numbers_of_the_policy_table_are_those_given() -> None:
         ("0.4", "0.6"), ("0.1", "0.5"), ("nan", "nan"), ("0.2", "0.6"),
     ]  # fmt: skip
     assert page.text.count("this report") == 1
-    assert "error <= 5 % (confidence 90 %)" in page.text
+    assert "error <= 5\xa0% (confidence 90\xa0%)" in page.text
 
 
 def test_big_numbers_are_counted_from_the_arrays() -> None:
     report = _report()
     tiles = render(report).split('<dl class="tiles">')[1].split("</dl>")[0]
     assert [d["value"] for d in Page(tiles).all("data")] == ["0.5", "4", "0.25", "0.5"]
-    assert "1 of 4; 95 % interval 10 to 50\xa0%" in tiles
+    assert "1 of 4; 95\xa0% interval 10 to 50\xa0%" in tiles
     assert "Missed of class yes" in tiles
     assert "1 of 2 that were decided" in tiles
     multi = render(replace(report, positive=None)).split('<dl class="tiles">')[1]
@@ -231,8 +254,10 @@ def test_nobody_accepted() -> None:
     )  # fmt: skip
     page = Page(render(report))
     assert "Not certifiable" in page.text
+    assert page.text.index("Nothing is promised") < page.text.index("needs at least 114 positives")
+    assert "nothing to count" in page.text
     assert "needs at least 114 positives" in page.text
-    assert "No accepted image is wrong." in page.text
+    assert "No decided image is wrong." in page.text
     assert "every image deferred" in page.text
     assert len(page.all("svg")) == 4
     assert not re.search(r"\bnan\b", page.text)
@@ -246,7 +271,7 @@ def test_everybody_accepted_and_nothing_wrong() -> None:
     )  # fmt: skip
     text = Page(render(report)).text
     assert "every image accepted" in text
-    assert "No accepted image is wrong." in text
+    assert "No decided image is wrong." in text
     assert "No image was deferred." in text
 
 
