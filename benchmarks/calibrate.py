@@ -1,13 +1,13 @@
 """Are calibrators fitted as fast as can be, and to the minimum?
 
-Run `python -m benchmarks.calibrate > benchmarks/results/calibrate.jsonl`; `--netcal FOLDER` names a
-folder of packages (`pip install --target`) that has netcal, which is then measured in the same run.
-The floors are what an hour of numpy gives: Newton's method for a temperature, L-BFGS for Dirichlet
-calibration. All times are CPU seconds of one process; run it with one thread of BLAS.
+Run `python -m benchmarks.calibrate > benchmarks/results/calibrate.jsonl`. netcal and
+torch-uncertainty are measured in the same run where they are installed; `PYTHONPATH` may name a
+folder of packages (`pip install --target`). The floors are what an hour of numpy gives: Newton's
+method for a temperature, L-BFGS for Dirichlet calibration. All times are CPU seconds of one
+process; run it with one thread of BLAS.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks._figures import figure, middle
+from benchmarks._metrics_peers import installed
 from selectkit.arrays import log_softmax, softmax
 from selectkit.calibrate import (
     Beta,
@@ -32,6 +33,10 @@ from selectkit.calibrate import (
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 PENALTIES = (1e-3, 1e-3)
+PACKAGES = {
+    "netcal": ("numpy", "scipy", "netcal"),
+    "torch-uncertainty": ("torch-uncertainty", "torch"),
+}
 
 
 def sample(n: int, k: int) -> tuple[Floats, Labels]:
@@ -107,7 +112,7 @@ def report(
     figure(f"{what}: selectkit", number, "s", spread=spread, packages=("numpy", "scipy"))
     for name, action in peers.items():
         found, spread = middle(cpu(action, 1 if name != "plain numpy" else n))
-        packages = ("numpy", "scipy", "netcal") if name == "netcal" else ("numpy", "scipy")
+        packages = PACKAGES.get(name, ("numpy", "scipy"))
         figure(f"{what}: {name}", found, "s", spread=spread, packages=packages)
         figure(f"{what}: {name} / selectkit", found / number, "x", packages=packages)
 
@@ -118,19 +123,33 @@ def netcal_fit(p: Floats, y: Labels) -> float:
     return float(1 / np.ravel(scaling.temperature)[0])
 
 
-def temperatures(n: int, k: int, netcal: bool) -> None:
+def torch_uncertainty_fit(z: Floats, y: Labels) -> float:
+    torch = import_module("torch")
+    torch.set_num_threads(1)
+    scaler = import_module("torch_uncertainty.post_processing").TemperatureScaler()
+    scaler.fit([(torch.from_numpy(z), torch.from_numpy(y))], progress=False)
+    return float(1 / scaler.inv_temp.item())
+
+
+def temperatures(n: int, k: int) -> None:
     z, y = sample(n, k)
-    peers: dict[str, Callable[[], object]] = {"plain numpy": lambda: plain_temperature(z, y)}
     p = softmax(z)
-    if netcal:
-        import_module("netcal.scaling")
-        peers["netcal"] = lambda: netcal_fit(p, y)
+    fits: dict[str, Callable[[], float]] = {"plain numpy": lambda: plain_temperature(z, y)}
+    if installed("netcal"):
+        fits["netcal"] = lambda: netcal_fit(p, y)
+    if installed("torch_uncertainty"):
+        fits["torch-uncertainty"] = lambda: torch_uncertainty_fit(z, y)
+    found: dict[str, float] = {}
+
+    def kept(name: str) -> None:
+        found[name] = fits[name]()
+
     what = f"temperature, n = {n:,}, K = {k}"
-    report(what, lambda: Temperature.fit(z, y), peers)
-    ours, plain = Temperature.fit(z, y).temperature, plain_temperature(z, y)
-    figure(f"{what}: |T - plain numpy's T|", abs(ours - plain), "1", packages=("numpy",))
-    if netcal:
-        figure(f"{what}: |T - netcal's T|", abs(ours - netcal_fit(p, y)), "1", packages=("netcal",))
+    report(what, lambda: Temperature.fit(z, y), {name: partial(kept, name) for name in fits})
+    ours = Temperature.fit(z, y).temperature
+    for name, peer in found.items():
+        packages = PACKAGES.get(name, ("numpy",))
+        figure(f"{what}: |T - {name}'s T|", abs(ours - peer), "1", packages=packages)
 
 
 def dirichlets(n: int, k: int, peer: bool) -> None:
@@ -162,13 +181,9 @@ def others(n: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--netcal", help="folder of packages that has netcal")
-    arguments = parser.parse_args()
-    if arguments.netcal:
-        sys.path.append(arguments.netcal)
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for k in (2, 10):
-        temperatures(1_000_000, k, netcal=bool(arguments.netcal))
+        temperatures(1_000_000, k)
     dirichlets(10_000, 10, peer=True)
     dirichlets(1_000_000, 10, peer=False)
     others(1_000_000)
