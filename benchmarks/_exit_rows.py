@@ -47,7 +47,7 @@ def drawn(n: int, classes: int, seed: int) -> Guide:
     return Guide(Outputs(z, p), np.minimum(labels, classes - 1))
 
 
-def synthetic(classes: int, size: int = 20_000) -> Population:
+def synthetic(classes: int, size: int = 10_000) -> Population:
     """A population so large that draws from it are nearly independent, with guide and gate."""
     pool = drawn(size, classes, seed=0)
     top = np.sort(pool.outputs.probabilities, axis=1)[:, -2:]
@@ -72,13 +72,13 @@ PLAIN = ("empirical threshold", "one threshold")
 def questions(data: Path) -> Iterator[tuple[str, Question]]:
     """Yield every population that is there, by name."""
     yield "two classes, n = 1,000", Question(synthetic(2), 1000, asked("error=0.05", BOTH))
-    yield "ten classes, n = 1,000", Question(synthetic(10), 1000, asked("error=0.15"))
     for name, (file, n, read, targets, only) in _TABLES.items():
         path = data / file
         if path.is_file():
             outputs, labels = read(path)
             rows = Population.of_arrays(outputs, labels, source=name)
             yield f"{name}, n = {n:,}", Question(rows, n, asked(*targets), only)
+    yield "ten classes, n = 1,000", Question(synthetic(10), 1000, asked("error=0.15"))
 
 
 Read = Callable[[Path], tuple[Outputs, npt.NDArray[np.int64]]]
@@ -125,21 +125,6 @@ def _outputs(probabilities: npt.NDArray[np.floating]) -> Outputs:
 
 
 _TABLES: dict[str, tuple[str, int, Read, Sequence[str], tuple[str, ...] | None]] = {
-    "imagenet_top1_dev": (
-        "imagenet_top1_dev/imagenet_top1_dev.npz", 1000, _of_top_label, ["error=0.1"], PLAIN,
-    ),
-    "netcal_c10_wrn164": (
-        "netcal_c10_wrn164/netcal_c10_wrn164.npz", 1000, _of_probabilities, ["error=0.03"], None,
-    ),
-    "netcal_c100_wrn164": (
-        "netcal_c100_wrn164/netcal_c100_wrn164.npz", 1000, _of_probabilities, ["error=0.1"], None,
-    ),
-    "cleanlab_cifar10": (
-        "cleanlab_cifar10/cifar10.npz", 1000, _of_probabilities, ["error=0.02"], None,
-    ),
-    "resnet50_c10_ce": (
-        "resnet50_c10_ce/resnet50_c10_ce.npz", 1000, _of_logits, ["error=0.02"], None,
-    ),
     "cleanlab_imdb_dev": (
         "cleanlab_imdb_dev/cleanlab_imdb_dev.npz", 1000, _of_probabilities,
         ["error=0.05", "fnr=0.1,fpr=0.1"], None,
@@ -149,4 +134,19 @@ _TABLES: dict[str, tuple[str, int, Read, Sequence[str], tuple[str, ...] | None]]
         ["error=0.03", "fnr=0.05,fpr=0.05"], None,
     ),
     "hpc_cv": ("hpc_cv/hpc_cv.csv", 1000, _of_jobs, ["error=0.2"], None),
+    "imagenet_top1_dev": (
+        "imagenet_top1_dev/imagenet_top1_dev.npz", 1000, _of_top_label, ["error=0.1"], PLAIN,
+    ),
+    "cleanlab_cifar10": (
+        "cleanlab_cifar10/cifar10.npz", 1000, _of_probabilities, ["error=0.02"], None,
+    ),
+    "netcal_c10_wrn164": (
+        "netcal_c10_wrn164/netcal_c10_wrn164.npz", 1000, _of_probabilities, ["error=0.03"], None,
+    ),
+    "resnet50_c10_ce": (
+        "resnet50_c10_ce/resnet50_c10_ce.npz", 1000, _of_logits, ["error=0.02"], None,
+    ),
+    "netcal_c100_wrn164": (
+        "netcal_c100_wrn164/netcal_c100_wrn164.npz", 1000, _of_probabilities, ["error=0.1"], None,
+    ),
 }  # fmt: skip

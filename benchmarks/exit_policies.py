@@ -122,9 +122,9 @@ def main() -> None:
             answers.append((name, answer))
             for standing in answer.standings:
                 figures(name, standing, arguments.splits)
-    if not arguments.only:
-        path = ROOT / "benchmarks/results/exit_policies.md"
-        path.write_text(document(answers, arguments.splits), encoding="utf-8")
+        if not arguments.only:
+            path = ROOT / "benchmarks/results/exit_policies.md"
+            path.write_text(document(answers, arguments.splits), encoding="utf-8")
 
 
 if __name__ == "__main__":
