@@ -80,6 +80,10 @@ class Target:
             )
         if risk not in RISKS:
             raise ConfigError(f"--target {text}: unknown risk {risk!r}; known: {', '.join(RISKS)}.")
+        if "=" in rate:
+            raise ConfigError(
+                f"--target {text}: one target is asked for here, several only by calibrate."
+            )
         try:
             alpha = float(rate)
         except ValueError:
