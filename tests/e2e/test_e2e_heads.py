@@ -200,13 +200,27 @@ def test_tensorboard_is_an_extra(
     assert not (tmp_path / "r").exists()
 
 
-HEADS = ("linear", "mlp", "three", "abstain", "ridge", "prototype", "knn")
+LINEAR = ("linear", "ridge", "prototype", "knn")
+TRAINED: dict[str, tuple[object, ...]] = {
+    "mlp": (),
+    "mlp, focal": ("--loss", "focal", "--class-weights", "balanced"),
+    "mlp, smoothed, sgd": ("--smoothing", 0.1, "--optimizer", "sgd"),
+    "mlp, sam, lion": ("--sam-rho", 0.05, "--optimizer", "lion", "--batch-size", 32),
+    "mlp, conformal sets": ("--loss", "conformal_sets", "--target", "error=0.2"),
+    "mlp, conformal risk": ("--loss", "conformal_risk", "--target", "fnr=0.2"),
+    "three": (),
+    "three, risk-aware": ("--risk-target", 0.05, "--coverage", 0.7),
+    "three, unnormalised, balanced": ("--unnormalised", "--class-weights", "balanced"),
+    "abstain": (),
+    "abstain, gamblers": ("--loss", "gamblers", "--pretrain", 2),
+}
+HEADS = (*LINEAR, *TRAINED)
 
 
 def _fit(cli: Cli, place: Path, head: str, *more: object) -> Result:
-    trained = SMALL if head in {"mlp", "three", "abstain"} else ()
-    run = place.parent / f"run-{head}"
-    return cli("fit", place, "--out", run, "--head", head, *trained, *more)
+    trained = (*SMALL, *TRAINED[head]) if head in TRAINED else ()
+    kind = head.partition(",")[0]
+    return cli("fit", place, "--out", place.parent / "run", "--head", kind, *trained, *more)
 
 
 def _one_line(result: Result, words: str) -> None:
@@ -222,7 +236,15 @@ def test_one_class_in_train(cli: Cli, tmp_path: Path, head: str) -> None:
         labels[i] = "a"
     store_of(tmp_path / "s.zarr", x, labels)
     _one_line(_fit(cli, tmp_path / "s.zarr", head), "labelled images of 1 class")
-    assert not (tmp_path / f"run-{head}").exists()
+    assert not (tmp_path / "run").exists()
+
+
+REFUSED = {
+    ("two each", "mlp, sam, lion"): "Friendly SAM needs mini-batches: the 4 training rows are one",
+    ("two each", "mlp, conformal sets"): "needs 4 rows in half a batch, and train has 4 in all",
+    ("two each", "mlp, conformal risk"): "needs 4 positives in half a batch, and train has 2 in",
+    ("imbalance", "mlp, conformal risk"): "needs 4 positives in half a batch, and train has 2 in",
+}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -234,6 +256,9 @@ def test_data_at_the_edge(cli: Cli, tmp_path: Path, head: str, kind: str) -> Non
     x, labels, images = _edge(kind)
     store = store_of(tmp_path / "s.zarr", x, labels, images=images)
     done = _fit(cli, tmp_path / "s.zarr", head, "--json")
+    if (kind, head) in REFUSED:
+        _one_line(done, REFUSED[kind, head])
+        return
     assert done.code == 0, done.err
     assert json.loads(done.out)["n_train"] == {"two each": 4, "imbalance": 2002}.get(
         kind, json.loads(done.out)["n_train"]
@@ -244,8 +269,12 @@ def test_data_at_the_edge(cli: Cli, tmp_path: Path, head: str, kind: str) -> Non
     if kind in {"constant", "two each", "wide"}:  # nothing, or not enough, to learn from
         return
     y = np.array([-1 if c is None else "ab".index(c) for c in labels])
-    right = (z.argmax(axis=1) == y)[y >= 0].mean()
-    assert right >= max((y == 0).sum(), (y == 1).sum()) / (y >= 0).sum() - 0.02
+    recalls = [(z.argmax(axis=1) == k)[y == k].mean() for k in (0, 1)]
+    if "--class-weights" in TRAINED.get(head, ()):  # the rare class counts as much as the other
+        assert np.mean(recalls) >= 0.48
+        return
+    shares = np.array([(y == 0).sum(), (y == 1).sum()]) / (y >= 0).sum()
+    assert shares @ recalls >= shares.max() - 0.02
 
 
 def _edge(kind: str) -> tuple[Any, list[str | None], list[int] | None]:
