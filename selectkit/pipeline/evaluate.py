@@ -15,10 +15,11 @@ from selectkit.metrics import Interval
 from selectkit.pipeline.extract import settled
 from selectkit.pipeline.figures import Figures, figures_of
 from selectkit.pipeline.judging import Tested, judge
-from selectkit.pipeline.measure import Sections, estimate
+from selectkit.pipeline.measure import Sections
 from selectkit.pipeline.measure_sets import class_rows
 from selectkit.pipeline.naming import percent, targets_of
 from selectkit.pipeline.page import run_report
+from selectkit.pipeline.ratios import estimate
 from selectkit.pipeline.rivals import policy_rows
 from selectkit.pipeline.run import RunDirectory
 from selectkit.policies import CascadePolicy

@@ -7,11 +7,12 @@ import numpy as np
 
 from selectkit.metrics import Interval
 from selectkit.pipeline.judging import Tested
-from selectkit.pipeline.measure import Sections, measure, measure_ratios
+from selectkit.pipeline.measure import Sections, measure
 from selectkit.pipeline.measure_cascade import flow_of
 from selectkit.pipeline.measure_promises import kept_promises
 from selectkit.pipeline.measure_sets import measure_sets, sets_section
 from selectkit.pipeline.naming import costs_of
+from selectkit.pipeline.ratios import measure_ratios
 from selectkit.policies import CascadePolicy, ScrcPolicy
 from selectkit.report.parts import Flow, PromiseRow, Sets
 

@@ -13,7 +13,7 @@ from selectkit.cache import Features, FeatureStore
 from selectkit.errors import SelectkitError
 from selectkit.pipeline.cascade import cascade_outputs
 from selectkit.pipeline.evidence import Names
-from selectkit.pipeline.measure import Judged
+from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.measure_promises import Decided, passes
 from selectkit.pipeline.measure_sets import SetsOf
 from selectkit.pipeline.naming import Policy, form_of

@@ -1,19 +1,15 @@
 """Every figure of an evaluation with its bootstrap interval, all on the same resamples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from selectkit import metrics
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.metrics import Interval, Statistics
+from selectkit.pipeline.judged import Judged
+from selectkit.pipeline.ratios import count, hull
 from selectkit.pipeline.trust import alone, calibration_errors
-from selectkit.policies import Decision
-from selectkit.report.parts import Estimate
-from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9)
 RISKS = (0.01, 0.02, 0.05, 0.1)
@@ -28,61 +24,6 @@ RANKING = (
 SECTIONS = ("operating", "all", "ranking", "balanced", "probabilities", "accepted", "calibration")
 
 Sections = dict[str, dict[str, Interval]]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The test split, with what was said and decided about it. N rows, K classes.
-
-    Attributes:
-        labels: Shape (N,), codes.
-        probabilities: Shape (N, K), calibrated.
-        decision: Accepted rows, predictions; its score is what the rows are ranked by.
-        groups: Shape (N,), resampled as wholes; None when every row is its own group.
-        positive: Index of the positive class, None when there is none.
-        classes: Names of the classes to be measured one by one, in the order of codes.
-        outside: Shape (N,), for policies that answer with sets: the label is not in the set; None
-            where the answer is the prediction.
-    """
-
-    labels: Ints
-    probabilities: Floats
-    decision: Decision
-    groups: Ints | None
-    positive: int | None
-    classes: tuple[str, ...] = ()
-    outside: Bools | None = None
-
-    def rows(self, index: Ints) -> "Judged":
-        """Return some of the rows, in the order asked for."""
-        said = self.decision
-        decision = Decision(
-            said.accepted[index],
-            said.prediction[index],
-            said.prediction_set[index],
-            said.score[index],
-            None if said.stage is None else said.stage[index],
-        )
-        groups = None if self.groups is None else self.groups[index]
-        return Judged(
-            self.labels[index],
-            self.probabilities[index],
-            decision,
-            groups,
-            self.positive,
-            self.classes,
-            None if self.outside is None else self.outside[index],
-        )
-
-    @property
-    def wrong(self) -> Bools:
-        """Shape (N,): the prediction is not the label."""
-        return np.asarray(self.decision.prediction != self.labels)
-
-    @property
-    def mistake(self) -> Bools:
-        """Shape (N,): the answer is a mistake: a set without the label, or a wrong prediction."""
-        return self.wrong if self.outside is None else self.outside
 
 
 def measure(
@@ -165,52 +106,6 @@ def measure_rates(
     return _widened(judged, accepted, found)
 
 
-def measure_ratios(
-    judged: Judged,
-    ratios: Mapping[str, tuple[Bools, npt.NDArray[Any]]],
-    *,
-    n_replicates: int,
-    seed: int,
-) -> dict[str, Interval]:
-    """Measure means over some of the rows, all on the same resamples.
-
-    Args:
-        judged: The test split; its groups are resampled as wholes.
-        ratios: By name the rows that count, shape (N,), and what is averaged over them: booleans,
-            whose rare events get at least the exact interval, or numbers.
-        n_replicates: Bootstrap replicates.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        Intervals by name; NaN where no row counts.
-    """
-    names = list(ratios)
-    whole = np.stack([ratios[name][0] for name in names], axis=1).astype(np.float64)
-    part = whole * np.stack([ratios[name][1] for name in names], axis=1)
-
-    def evaluate(weights: Ints) -> dict[str, npt.NDArray[np.float64]]:
-        w = weights.astype(np.float64)
-        above, below = w @ part, w @ whole
-        means = np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
-        return {name: means[:, i] for i, name in enumerate(names)}
-
-    found = metrics.bootstrap_statistics(
-        evaluate, n=len(judged.labels), n_replicates=n_replicates, groups=judged.groups,
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    for name, (trials, values) in ratios.items():
-        if values.dtype == np.bool_:
-            found[name] = _hull(found[name], *_count(judged, trials, values & trials))
-        elif found[name].low == found[name].high:
-            found[name] = alone(found[name].value)
-    return {name: found[name] for name in names}
-
-
-def estimate(interval: Interval) -> Estimate:
-    """Return an interval as the report takes it."""
-    return interval.value, interval.low, interval.high
-
-
 def _widened(
     judged: Judged, accepted: Bools, intervals: Mapping[str, Interval]
 ) -> dict[str, Interval]:
@@ -244,24 +139,8 @@ def _widened(
         else:
             result[name] = interval
             continue
-        result[name] = _hull(interval, *_count(judged, trials, events & trials))
+        result[name] = hull(interval, *count(judged, trials, events & trials))
     return result
-
-
-def _count(judged: Judged, trials: Bools, events: Bools) -> tuple[int, int]:
-    if judged.groups is None:
-        return int(events.sum()), int(trials.sum())
-    return len(np.unique(judged.groups[events])), len(np.unique(judged.groups[trials]))
-
-
-def _hull(interval: Interval, events: int, trials: int) -> Interval:
-    if not trials or 10 <= events <= trials - 10 or np.isnan(interval.value):
-        return interval
-    low = clopper_pearson_lower(events, trials, 0.025)
-    high = clopper_pearson_upper(events, trials, 0.025)
-    return Interval(
-        interval.value, float(np.fmin(interval.low, low)), float(np.fmax(interval.high, high))
-    )
 
 
 def _points(judged: Judged, names: Sequence[str]) -> list[metrics.WorkingPoint]:

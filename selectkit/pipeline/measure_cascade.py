@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import Bools, Floats, Ints
-from selectkit.pipeline.measure import Judged, estimate, measure_ratios
+from selectkit.pipeline.judged import Judged
+from selectkit.pipeline.ratios import estimate, measure_ratios
 from selectkit.policies import CascadePolicy, Stage
 from selectkit.report.parts import Estimate, Flow, FrontPoint, PromiseRow, StageRow
 

@@ -73,15 +73,15 @@ def kept_promises(policy: Policy, rows: Decided) -> tuple[PromiseRow, ...]:
     """
     single = isinstance(policy, SoftmaxPolicy | GatePolicy) and len(policy.certificates) == 1
     alone = single and policy.certificates[0].about is None and costs_of(policy) is None
-    return tuple(_measured(policy, c, rows, alone) for c in policy.certificates)
+    drawn = independent(rows, policy.certificates[0].risk if alone else None)
+    return tuple(_measured(policy, c, rows, drawn) for c in policy.certificates)
 
 
-def _measured(policy: Policy, certificate: Certificate, rows: Decided, alone: bool) -> PromiseRow:
+def _measured(policy: Policy, certificate: Certificate, rows: Decided, drawn: Ints) -> PromiseRow:
     try:
         trials, events = counted(certificate, rows)
     except _UnknownError as error:
         return _row(certificate, (nan, nan, nan), None, 0, str(error))
-    drawn = independent(rows, certificate.risk if alone else None)
     trials, events = trials[drawn], events[drawn]
     if certificate.risk == "cost":
         costs = costs_of(policy)

@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from selectkit.arrays import Bools, Ints
 from selectkit.metrics import Interval
-from selectkit.pipeline.measure import Judged, estimate, measure_ratios
+from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.measure_promises import passes
+from selectkit.pipeline.ratios import estimate, measure_ratios
 from selectkit.policies import Outputs, ScrcPolicy
 from selectkit.report.parts import ClassSets, Sets, SizeRow
 

@@ -12,10 +12,12 @@ from selectkit import __version__, artifact, metrics, report
 from selectkit.cache import Features
 from selectkit.config import EvaluateConfig
 from selectkit.pipeline.figures import Figures
+from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.judging import Tested
-from selectkit.pipeline.measure import Judged, Sections, estimate
+from selectkit.pipeline.measure import Sections
 from selectkit.pipeline.measure_promises import worst
 from selectkit.pipeline.naming import Policy, asked_of, percent, promise_of
+from selectkit.pipeline.ratios import estimate
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.thumbnails import hardest, thumbnails
 from selectkit.policies import CascadePolicy, Outputs
@@ -112,8 +114,23 @@ def _pictures(
     judged, decision = test.judged, test.judged.decision
     worst_ones = hardest(decision.score, decision.accepted & judged.mistake, n, highest=True)
     deferred = hardest(decision.score, ~decision.accepted, n, highest=False)
-    show = thumbnails(test.store, test.rows, decision.prediction, decision.score)
+    show = thumbnails(
+        test.store, test.rows, decision.prediction, decision.score, lambda i: _note(test, i)
+    )
     return show(worst_ones), show(deferred)
+
+
+def _note(test: Tested, row: int) -> str:
+    """The set of an image, or the stage that decides it."""
+    if test.sets is not None and test.sets.passed[row]:
+        names = [test.rows.classes[k] for k in np.flatnonzero(test.sets.members[row])]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"set: {', '.join(names[:3])}{more}"
+    stage = test.judged.decision.stage
+    if stage is not None and isinstance(test.policy, CascadePolicy):
+        stages = test.policy.stages
+        return f"decided by {stages[stage[row]].name}" if stage[row] < len(stages) else ""
+    return ""
 
 
 def _curve(figures: Figures, policy: Policy) -> Curve:

@@ -8,15 +8,11 @@ import numpy as np
 from selectkit.config import EvaluateConfig
 from selectkit.metrics import Interval
 from selectkit.pipeline.evidence import one_per_group
+from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.judging import Tested
-from selectkit.pipeline.measure import (
-    Judged,
-    Sections,
-    estimate,
-    measure_rates,
-    measure_ratios,
-)
+from selectkit.pipeline.measure import Sections, measure_rates
 from selectkit.pipeline.naming import bound_of, costs_of, delta_of, form_of, name_of
+from selectkit.pipeline.ratios import estimate, measure_ratios
 from selectkit.policies import (
     POSITIVE_RISKS,
     CascadePolicy,

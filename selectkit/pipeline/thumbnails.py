@@ -12,7 +12,11 @@ SIDE = 128
 
 
 def thumbnails(
-    store: FeatureStore, rows: Features, prediction: Ints, confidence: Floats
+    store: FeatureStore,
+    rows: Features,
+    prediction: Ints,
+    confidence: Floats,
+    note: Callable[[int], str] = lambda i: "",
 ) -> Callable[[Ints], tuple[Thumbnail, ...]]:
     """Return a function that makes captioned thumbnails of some rows.
 
@@ -21,6 +25,7 @@ def thumbnails(
         rows: Rows of the split, N of them.
         prediction: Shape (N,), class codes.
         confidence: Shape (N,).
+        note: A few words on a row, by its position.
 
     Returns:
         From positions in the N rows to one thumbnail each, in that order; without a picture where
@@ -35,6 +40,7 @@ def thumbnails(
             label=rows.classes[rows.y[i]],
             prediction=rows.classes[prediction[i]],
             confidence=float(confidence[i]),
+            note=note(int(i)),
         )
         for i in chosen
     )

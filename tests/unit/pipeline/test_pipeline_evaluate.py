@@ -13,6 +13,7 @@ import pytest
 from selectkit import artifact
 from selectkit.pipeline import Evaluation, RunDirectory, calibrate, evaluate, fit
 from selectkit.pipeline.cascade import cascade_outputs
+from selectkit.pipeline.evidence import one_per_group
 from selectkit.pipeline.report import load_report
 from selectkit.pipeline.report import report as write_report
 from selectkit.policies import CascadePolicy, ScrcPolicy
@@ -279,3 +280,30 @@ def test_reports_as_markdown_and_pictures(evaluated: Evaluated, tmp_path: Path) 
     sets = write_report(evaluated("sets")[0], format="md", out=tmp_path / "s.md").files
     assert "## Prediction sets" in sets[0].read_text()
     assert "set-sizes.png" in {file.name for file in sets}
+
+
+def test_promises_count_one_image_of_each_group(tmp_path: Path) -> None:
+    x, labels = blobs(N, distance=1.5)
+    groups = [str(i // 3) for i in range(N)]
+    store = store_of(tmp_path / "s.zarr", x, labels, groups=groups)
+    fit(str(store.path), out=tmp_path / "run", positive="b")
+    calibrate(tmp_path / "run", target="fnr=0.2")
+    evaluation = evaluate(tmp_path / "run", replicates=100, thumbnails=0)
+    rows, decision, _ = decided(tmp_path / "run")
+    positives = np.asarray(rows.y == 1)
+    alone = one_per_group(rows, positives)
+    accepted = alone[decision.accepted[alone]]
+    (promise,) = evaluation.promises
+    assert promise.trials == len(accepted) < (positives & decision.accepted).sum()
+    assert promise.events == (decision.prediction[accepted] != 1).sum()
+    assert "One image of each group counts" in (tmp_path / "run/report.html").read_text()
+
+
+def test_pictures_say_how_they_were_answered(evaluated: Evaluated) -> None:
+    """A thumbnail says which set an image got, and which stage decided it."""
+    for kind, words in (("sets", "set: "), ("cascade", "decided by ")):
+        run, _ = evaluated(kind)
+        evaluate(run, replicates=100, thumbnails=4)
+        page, _ = load_report(RunDirectory.open(run))
+        assert {thumb.note[: len(words)] for thumb in page.errors} == {words}
+        assert {thumb.note for thumb in page.deferrals} == {""}

@@ -6,10 +6,12 @@ from math import inf, isnan
 import numpy as np
 import pytest
 
+from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.judging import ranking_of
-from selectkit.pipeline.measure import Judged, measure, measure_ratios
+from selectkit.pipeline.measure import measure
 from selectkit.pipeline.measure_cascade import flow_of, row_costs
 from selectkit.pipeline.measure_sets import SetsOf, class_rows, measure_sets, size_rows
+from selectkit.pipeline.ratios import measure_ratios
 from selectkit.policies import (
     CascadePoint,
     CascadePolicy,
@@ -210,3 +212,19 @@ def test_what_is_always_deferred_has_no_risk_at_full_coverage() -> None:
     assert curve[0.5] == at_half
     assert isnan(sections["ranking"]["risk_at_coverage@0.9"].value)
     assert isnan(curve[1.0].value)
+
+
+def test_rows_that_are_equal_are_drawn_as_counts() -> None:
+    """Groups of one row each go the long way, row by row; both are the same bootstrap."""
+    rng = np.random.default_rng(3)
+    judged = _judged([0] * 300, [0] * 300)
+    values = rng.choice([0.0, 1.0, 20.0], 300, p=[0.7, 0.2, 0.1])
+    ratios = {"cost": (rng.random(300) < 0.9, values), "rate": (values > 0, values > 1)}
+    short = measure_ratios(judged, ratios, n_replicates=4000, seed=1)
+    alone = replace(judged, groups=np.arange(300))
+    long = measure_ratios(alone, ratios, n_replicates=4000, seed=1)
+    for name, interval in short.items():
+        assert interval.value == pytest.approx(long[name].value)
+        width = long[name].high - long[name].low
+        assert interval.low == pytest.approx(long[name].low, abs=0.05 * width)
+        assert interval.high == pytest.approx(long[name].high, abs=0.05 * width)
