@@ -59,7 +59,7 @@ def bound_of(policy: Policy) -> str:
     )
     lines = []
     for (risk, alpha, kind, about), count in seen.items():
-        line = f"{risk.replace('set_', 'set ').replace('_', ' ')} <= {percent(alpha)}"
+        line = f"{risk.replace('set_', 'set ').replace('_', ' ')} <= {_exactly(alpha)}"
         if risk == "cost" and costs is not None:
             line = f"mean cost <= {alpha * costs.largest:.4g}"
         if about is not None:
@@ -78,7 +78,7 @@ def asked_of(policy: Policy) -> str:
     asked = " and ".join(parts)
     match promise_of(policy):
         case "pac":
-            return f"{asked}, confidence {1 - delta_of(policy):.0%}"
+            return f"{asked}, confidence {_exactly(1 - delta_of(policy))}"
         case "expectation":
             return f"{asked}, on average"
     return asked
@@ -98,8 +98,13 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.3g} %"
 
 
+def _exactly(rate: float) -> str:
+    """A rate that must not be rounded up to a stronger claim: 0.9995 is no 100 %."""
+    return f"{100 * rate:.10g} %"
+
+
 def _rate(policy: Policy, target: Target) -> str:
     if target.risk == "coverage":
-        return f"coverage of {percent(target.alpha)}"
+        return f"coverage of {_exactly(target.alpha)}"
     of_sets = "set " if isinstance(policy, ScrcPolicy) and policy.exits == "accepted" else ""
-    return f"{of_sets}{target.risk} <= {percent(target.alpha)}"
+    return f"{of_sets}{target.risk} <= {_exactly(target.alpha)}"

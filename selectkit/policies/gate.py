@@ -188,7 +188,7 @@ class GatePolicy:
         told = tuple(c.sentence() for c in self.certificates)
         if len(told) == 1:
             return told
-        return (*told, f"All {len(told)} hold together with {1 - self.delta:.3g} probability.")
+        return (*told, f"All {len(told)} hold together with {1 - self.delta:.10g} probability.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy's own fields of `gateparams.json`, as JSON values.

@@ -267,7 +267,7 @@ class ScrcPolicy:
         said = tuple(c.sentence() for c in self.certificates)
         if sum(c.kind == "pac" for c in self.certificates) > 1:
             said += (
-                f"What is promised with {100 * (1 - self.delta):.3g} % confidence holds together.",
+                f"What is promised with {100 * (1 - self.delta):.10g} % confidence holds together.",
             )
         return said if self.exits == "singletons" else (*said, _NOT_EXITS)
 

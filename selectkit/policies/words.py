@@ -37,7 +37,7 @@ def sentences(
         c = certificates[0]
         one = ", counting one image of each group" if c.grouped else ""
         together = (
-            f"With {100 * (1 - c.delta):.3g} % confidence over the draw of the calibration split, "
+            f"With {100 * (1 - c.delta):.10g} % confidence over the draw of the calibration split, "
             f"all of the following hold together{one}:"
         )
         said = (together, *(f"{_promise(c, costs)} ({c.evidence()})." for c in certificates))
@@ -60,7 +60,7 @@ def _sentence(c: Certificate, costs: Costs | None) -> str:
         return c.sentence()
     one = ", counting one image of each group" if c.grouped else ""
     return (
-        f"With {100 * (1 - c.delta):.3g} % confidence over the draw of the calibration split, "
+        f"With {100 * (1 - c.delta):.10g} % confidence over the draw of the calibration split, "
         f"{_promise(c, costs)}{one} ({costs}; {c.evidence()})."
     )
 

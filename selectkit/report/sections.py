@@ -20,7 +20,7 @@ def verdict(report: RunReport) -> str:
     """Return the heading and the card with the answer: promise, target and the big numbers."""
     first, *more = report.certificate or ("No certificate was asked for.",)
     if report.promise == "infeasible":
-        first, more = NOTHING, [first, *more]
+        first, more = NOTHING, [first, *more, *wording.risks_named(report.target)]
     tiles = "".join(
         f"<div><dt>{text(name)}</dt>{big}<dd>{text(small)}</dd></div>"
         for name, big, small in _tiles(report)

@@ -1,5 +1,6 @@
 """Words and numbers of the report: formats, names of metrics, texts that replace pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite, isnan
@@ -97,6 +98,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("ece", "ece_null_level", "mce", "classwise_ece", "smooth_ece", "nll", "brier"),
     ),
 }
+RISKS = ("error", "fnr", "miss_rate", "fpr")
 SCORES = {
     "msp": "the probability of the predicted class",
     "margin": "the lead of the predicted class over the next one",
@@ -199,6 +201,12 @@ def interval(estimate: Estimate, rate: bool) -> str:
     if rate:
         return f"{percent(low).removesuffix(UNIT)} to {percent(high)}"
     return f"{number(low)} to {number(high)}"
+
+
+def risks_named(target: str) -> list[str]:
+    """Return what the risks that a target names are, one sentence each."""
+    words = set(re.findall(r"\w+", target))
+    return [f"{name}: {METRICS[name][1]}" for name in RISKS if name in words]
 
 
 def shorten_all(names: Sequence[str], length: int) -> list[str]:

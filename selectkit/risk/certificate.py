@@ -146,7 +146,7 @@ class Certificate:
 
     def promise(self) -> str:
         """Return what is promised, without how sure it is."""
-        promise = f"at most {_percent(self.alpha)} " + _PROMISES.get(
+        promise = f"at most {_exactly(self.alpha)} " + _PROMISES.get(
             self.risk, f"is the {self.risk}"
         )
         return promise if self.about is None else f"{promise} ({self.about})"
@@ -166,9 +166,9 @@ class Certificate:
         evidence = f"({self.evidence()})"
         promise = self.promise()
         if self.grouped:
-            promise += ", counting one image of each group,"
+            promise += ", counting one image of each group"
         if self.kind == "pac":
-            confidence = _percent(1 - self.delta)
+            confidence = _exactly(1 - self.delta)
             return (
                 f"With {confidence} confidence over the draw of the calibration split, "
                 f"{promise} {evidence}."
@@ -176,7 +176,7 @@ class Certificate:
         if self.risk == "coverage":
             return (
                 "No guarantee: the threshold was set to accept the most confident "
-                f"{_percent(self.alpha)} of the calibration split {evidence}."
+                f"{_exactly(self.alpha)} of the calibration split {evidence}."
             )
         if self.kind == "expectation":
             return f"On average over draws of the calibration split, {promise} {evidence}."
@@ -245,7 +245,7 @@ class Infeasible:
 
     def message(self) -> str:
         """Return one line that says what is infeasible, why, and what would suffice."""
-        sure = f"with confidence {_percent(1 - self.delta)}"
+        sure = f"with confidence {_exactly(1 - self.delta)}"
         if self.on_average:
             sure = "on average over calibration splits"
         line = (
@@ -267,6 +267,11 @@ def _read(document: Any, cls: type[Any], what: str) -> Fields:
             f"unknown {sorted(set(document) - names)}."
         )
     return read
+
+
+def _exactly(fraction: float) -> str:
+    """A rate that is promised: rounding would promise more, 99.99 % is not 100 %."""
+    return f"{100 * fraction:.10g} %"
 
 
 def _percent(fraction: float) -> str:

@@ -73,8 +73,8 @@ class GroupCertificates:
         if not self.joint:
             return tuple(said)
         together = (
-            f"All promises hold together with {100 * (1 - self.delta):.3g} % confidence; each one "
-            f"alone was tested at {100 * (1 - self.delta / len(said)):.4g} %."
+            f"All promises hold together with {100 * (1 - self.delta):.10g} % confidence; each one "
+            f"alone was tested at {100 * (1 - self.delta / len(said)):.6g} %."
         )
         return (*said, together)
 

@@ -248,6 +248,7 @@ def test_the_badge_names_the_kind_of_promise(promise: Promise, badge: str) -> No
 def test_nobody_accepted() -> None:
     report = replace(
         _report(), accepted=np.zeros(8, dtype=np.bool_), threshold=inf, promise="infeasible",
+        target="fnr <= 2 %",
         certificate=("INFEASIBLE: needs at least 114 positives.",),
         curve=replace(_curve(), point=None),
         policies=(PolicyRow("p", (0.0, 0.0, 0.3), (nan, nan, nan), 8, "nothing", active=True),),
@@ -256,6 +257,7 @@ def test_nobody_accepted() -> None:
     assert "Not certifiable" in page.text
     assert page.text.index("Nothing is promised") < page.text.index("needs at least 114 positives")
     assert "nothing to count" in page.text
+    assert "fnr: Missed positives among the positives decided automatically." in page.text
     assert "needs at least 114 positives" in page.text
     assert "No decided image is wrong." in page.text
     assert "every image deferred" in page.text

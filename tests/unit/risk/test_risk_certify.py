@@ -196,6 +196,11 @@ def test_sentences() -> None:
         "On average over draws of the calibration split, at most 5 % of automatically decided "
         "positives are missed (1 error among 120 accepted positives; coverage 74.1 %)."
     )
+    exact = Certificate.from_dict({**base.to_dict(), "alpha": 0.012345, "delta": 0.0001})
+    assert exact.sentence().startswith("With 99.99 % confidence over the draw")  # not 100 %
+    assert "at most 1.2345 % of automatically" in exact.sentence()
+    grouped = Certificate.from_dict({**base.to_dict(), "grouped": True})
+    assert "are wrong, counting one image of each group (0 errors" in grouped.sentence()
     changed = {**base.to_dict(), "kind": "none", "risk": "cost"}
     assert (
         Certificate
