@@ -136,8 +136,10 @@ def temperatures(n: int, k: int) -> None:
     p = softmax(z)
     fits: dict[str, Callable[[], float]] = {"plain numpy": lambda: plain_temperature(z, y)}
     if installed("netcal"):
+        import_module("netcal.scaling")  # not on the clock
         fits["netcal"] = lambda: netcal_fit(p, y)
     if installed("torch_uncertainty"):
+        import_module("torch_uncertainty.post_processing")
         fits["torch-uncertainty"] = lambda: torch_uncertainty_fit(z, y)
     found: dict[str, float] = {}
 
