@@ -16,6 +16,7 @@ from selectkit.report.parts import Estimate
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
 _CELLS = 1 << 20  # counts held at a time
+_LARGEST_CODE = 1 << 62
 
 
 def measure_ratios(
@@ -69,7 +70,7 @@ def _interchangeable(
     names: Sequence[str], whole: Floats, part: Floats, n_replicates: int, rng: np.random.Generator
 ) -> dict[str, Interval]:
     """Draw how often each distinct row occurs: few rows are distinct, however many there are."""
-    rows, counts = np.unique(np.concatenate([whole, part], axis=1), axis=0, return_counts=True)
+    rows, counts = _distinct(np.concatenate([whole, part], axis=1))
     whole, part = rows[:, : len(names)], rows[:, len(names) :]
     n, step = int(counts.sum()), max(1, _CELLS // len(rows))
     values = _means(names, counts[None, :], whole, part)
@@ -82,6 +83,19 @@ def _interchangeable(
         name: percentile_interval(float(values[name][0]), np.concatenate(draws[name]), 0.95)
         for name in names
     }
+
+
+def _distinct(table: Floats) -> tuple[Floats, Ints]:
+    """The distinct rows of a table and how often each occurs, by one sort per column."""
+    code, span = np.zeros(len(table), dtype=np.int64), 1
+    for column in table.T:
+        values, own = np.unique(column, return_inverse=True)
+        if span * len(values) > _LARGEST_CODE:
+            seen, code = np.unique(code, return_inverse=True)
+            span = len(seen)
+        code, span = code * len(values) + own, span * len(values)
+    _, first, counts = np.unique(code, return_index=True, return_counts=True)
+    return table[first], counts
 
 
 def estimate(interval: Interval) -> Estimate:

@@ -11,7 +11,7 @@ from selectkit.pipeline.judging import ranking_of
 from selectkit.pipeline.measure import measure
 from selectkit.pipeline.measure_cascade import flow_of, row_costs
 from selectkit.pipeline.measure_sets import SetsOf, class_rows, measure_sets, size_rows
-from selectkit.pipeline.ratios import measure_ratios
+from selectkit.pipeline.ratios import _distinct, measure_ratios
 from selectkit.policies import (
     CascadePoint,
     CascadePolicy,
@@ -228,3 +228,14 @@ def test_rows_that_are_equal_are_drawn_as_counts() -> None:
         width = long[name].high - long[name].low
         assert interval.low == pytest.approx(long[name].low, abs=0.05 * width)
         assert interval.high == pytest.approx(long[name].high, abs=0.05 * width)
+
+
+def test_distinct_rows_of_wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 3, (200, 5)).astype(np.float64)
+    wanted, times = np.unique(table, axis=0, return_counts=True)
+    for largest in (1 << 62, 4):  # codes that outgrow an integer are numbered anew
+        monkeypatch.setattr("selectkit.pipeline.ratios._LARGEST_CODE", largest)
+        rows, counts = _distinct(table)
+        np.testing.assert_array_equal(rows, wanted)
+        np.testing.assert_array_equal(counts, times)
