@@ -113,7 +113,7 @@ def train(
 def _judge_starts(members: list[_Member], run: Run, judge: Judge) -> None:
     outputs = run.held_out_outputs(run.parameters)
     for i, member in enumerate(members):
-        value = float(judge(i, np.ascontiguousarray(outputs[:, i])))
+        value = _judged(judge, i, outputs[:, i])
         if isfinite(value):
             member.best = value
             member.weights = [p[i].cpu().clone() for p in run.parameters]
@@ -135,7 +135,7 @@ def _record(
         if wrong.size:
             member.failure, member.active = _exploded(member, result, j, number, run), False
             continue
-        value = float(judge(i, np.ascontiguousarray(outputs[:, j])))
+        value = _judged(judge, i, outputs[:, j])
         member.since += 1
         if isfinite(value) and value < member.best:
             member.best, member.weights, member.since = value, run.averaged(j), 0
@@ -149,6 +149,13 @@ def _record(
             )
         )
         member.active = member.since < member.recipe.patience
+
+
+def _judged(judge: Judge, i: int, outputs: npt.NDArray[np.float32]) -> float:
+    """The criterion of one configuration; not finite where its outputs are not."""
+    if not np.isfinite(outputs).all():
+        return inf
+    return float(judge(i, np.ascontiguousarray(outputs)))
 
 
 def _exploded(member: _Member, result: EpochResult, j: int, number: int, run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import nan
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +144,21 @@ def test_a_loss_that_explodes_is_refused_with_its_place() -> None:
         "the training loss became nan in epoch 1, batch 2 (step 2); "
         "lower the learning rate (1e+30)."
     )
+
+
+def test_outputs_that_overflow_are_not_judged_and_end_in_the_same_refusal() -> None:
+    seen: list[Any] = []
+
+    def criterion(logits: Any, labels: Any) -> float:
+        seen.append(logits)
+        return negative_log_likelihood(logits, labels)
+
+    recipe = Recipe(
+        hidden=8, epochs=5, learning_rate=1e38, batch_size=1000, optimizer="sgd", averaging=None
+    )
+    with pytest.raises(DataError, match="the training loss became nan in epoch 2, batch 1"):
+        MlpHead.fit(*_xor(), select=_xor(), n_classes=2, recipe=recipe, criterion=criterion)
+    assert not seen
 
 
 def _last_epoch() -> Callable[[object, object], float]:
