@@ -210,14 +210,13 @@ def confidence_and_loss(
 
 
 def shared_confidence_and_loss(
-    confidence: ArrayLike, loss: ArrayLike, name: str = "loss"
+    confidence: ArrayLike, loss: ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | Bools]:
     """Check confidence and loss where they are, for callers that change neither.
 
     Args:
         confidence: As in `confidence_and_loss`.
         loss: As in `confidence_and_loss`.
-        name: What the caller calls the losses; used in messages.
 
     Returns:
         Both, of shape (N,): not copied when they are float64 already, or the loss boolean.
@@ -231,16 +230,38 @@ def shared_confidence_and_loss(
     if not s.min() <= s.max() < np.inf:  # NaN compares as false
         row = int(np.flatnonzero(np.isnan(s) | (s == np.inf))[0])
         raise DataError(f"confidence is {s[row]} in row {row}; it must be a number.")
-    ell = regular_array(loss, name)
+    ell = regular_array(loss, "loss")
     if ell.dtype != np.bool_:
-        ell = _as_float64(ell, name, copy=False)
+        ell = _as_float64(ell, "loss", copy=False)
     if ell.ndim != 1 or ell.size == 0:
-        raise DataError(f"{name} must have shape (N,) with N >= 1, got {ell.shape}.")
+        raise DataError(f"loss must have shape (N,) with N >= 1, got {ell.shape}.")
     if ell.dtype != np.bool_ and not -np.inf < ell.min() <= ell.max() < np.inf:
-        _refuse_non_finite(ell, name)
+        _refuse_non_finite(ell, "loss")
     if ell.shape != s.shape:
-        raise DataError(f"confidence has shape {s.shape} but {name} has shape {ell.shape}.")
+        raise DataError(f"confidence has shape {s.shape} but loss has shape {ell.shape}.")
     return s, ell
+
+
+def shared_chances(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Check chances where they are, for callers that do not change them.
+
+    Args:
+        values: Shape (N,), N >= 1, in [0, 1], any real dtype.
+        name: What the caller calls them; used in the message.
+
+    Returns:
+        Shape (N,), not copied when it is float64 already; rounding may leave 1 + 1e-6.
+
+    Raises:
+        DataError: If the shape is wrong or an entry is no chance.
+    """
+    c = _as_float64(values, name, copy=False)
+    if c.ndim != 1 or c.size == 0:
+        raise DataError(f"{name} must have shape (N,) with N >= 1, got {c.shape}.")
+    if not (c.min() >= 0 and c.max() <= 1 + 1e-6):
+        _refuse_non_finite(c, name)
+        raise DataError(f"{name} must lie in [0, 1], got {c.min():.6g} to {c.max():.6g}.")
+    return c
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:

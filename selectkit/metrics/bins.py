@@ -72,7 +72,9 @@ class Bins:
             return above.astype(np.int64)
         index = (values * (n_bins * _BELOW)).astype(np.int64)
         np.minimum(index, n_bins - 1, out=index)
-        index += values > self.upper.take(index)
+        above = values > self.upper.take(index)
+        if above.any():
+            index += above
         return index
 
     def sums(self, values: Float64s, *what: npt.NDArray[Any]) -> Float64s:

@@ -8,11 +8,12 @@ https://arxiv.org/abs/1910.12656 (class-wise ECE).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools, shared_confidence_and_loss
+from selectkit.arrays import ArrayLike, regular_array, shared_chances
 from selectkit.errors import DataError
 from selectkit.metrics.bins import Bins, Scheme, pieces, require_bins
 from selectkit.metrics.labelled import Labelled, top_label
@@ -138,11 +139,11 @@ def confidence_ece(
         >>> round(confidence_ece([0.8] * 4, [True, True, True, False]), 6)
         0.05
     """
-    c, hit = shared_confidence_and_loss(confidence, right, "right")
-    if c.min() < 0 or c.max() > 1 + 1e-6:
-        raise DataError(f"confidence must lie in [0, 1], got {c.min():.6g} to {c.max():.6g}.")
+    c, hit = shared_chances(confidence, "confidence"), regular_array(right, "right")
     if hit.dtype != np.bool_ and not ((hit == 0) | (hit == 1)).all():
         raise DataError("right must be booleans or 0 and 1.")
+    if hit.shape != c.shape:
+        raise DataError(f"confidence has shape {c.shape} but right has shape {hit.shape}.")
     return binned_gap(c, hit, n_bins, scheme)
 
 
@@ -257,7 +258,7 @@ def debiased_squared_ece(
     return float((n * (gaps - accuracy * (1 - accuracy) / (n - 1))).sum() / bins.count.sum())
 
 
-def binned_gap(confidence: Float64s, right: Bools | Float64s, n_bins: int, scheme: Scheme) -> float:
+def binned_gap(confidence: Float64s, right: npt.NDArray[Any], n_bins: int, scheme: Scheme) -> float:
     """Return the mean absolute gap over bins of confidences (N,) and outcomes (N,)."""
     bins, sums = Bins.of(confidence, n_bins, scheme), np.zeros(n_bins)
     for rows in pieces(len(confidence), n_bins):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, finite_vector, labelled_probabilities
+from selectkit.arrays import ArrayLike, labelled_probabilities, shared_chances
 from selectkit.errors import DataError
 from selectkit.metrics.bins import Bins, Scheme
 
@@ -40,10 +40,7 @@ def ece_null_level(confidence: ArrayLike, n_bins: int = 15, scheme: Scheme = "wi
         >>> round(ece_null_level(np.full(100, 0.5)), 4)  # E|Bin(100, 1/2) - 50| / 100
         0.0398
     """
-    c = finite_vector(confidence, "confidence")
-    if c.min() < 0 or c.max() > 1 + 1e-6:
-        raise DataError(f"confidence must lie in [0, 1], got {c.min():.6g} to {c.max():.6g}.")
-    c = np.minimum(c, 1.0)
+    c = np.minimum(shared_chances(confidence, "confidence"), 1.0)
     index = Bins.of(c, n_bins, scheme).index(c)
     return float(sum(_mean_deviation(c[index == b]) for b in np.unique(index)) / len(c))
 

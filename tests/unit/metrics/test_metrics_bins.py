@@ -45,10 +45,11 @@ def test_confidences_alone_give_the_ece_of_the_top_label(scheme: Scheme) -> None
     ("confidence", "right", "text"),
     [
         ([0.5, 1.5], [0, 1], r"confidence must lie in \[0, 1\], got 0.5 to 1.5"),
-        ([0.5, -np.inf], [0, 1], r"confidence must lie in \[0, 1\]"),
+        ([0.5, -np.inf], [0, 1], "confidence is -inf in row 1"),
         ([0.5, 0.6], [0, 2], "right must be booleans or 0 and 1"),
         ([0.5, 0.6], [True], r"confidence has shape \(2,\) but right has shape \(1,\)"),
-        ([0.5, 0.6], [0, np.nan], "right is nan in row 1"),
+        ([0.5, 0.6], [0, np.nan], "right must be booleans or 0 and 1"),
+        ([[0.5], [0.6]], [0, 1], r"confidence must have shape \(N,\)"),
     ],
 )
 def test_confidences_that_are_none_are_refused(
