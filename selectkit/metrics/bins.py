@@ -66,10 +66,10 @@ class Bins:
         if not self.even:
             if n_bins > _FEW:
                 return np.searchsorted(self.upper, values)
-            above = np.zeros(values.shape, dtype=np.uint8)
+            passed = np.zeros(values.shape, dtype=np.uint8)
             for edge in self.upper[:-1]:
-                above += (values > edge).view(np.uint8)
-            return above.astype(np.int64)
+                passed += (values > edge).view(np.uint8)
+            return passed.astype(np.int64)
         index = (values * (n_bins * _BELOW)).astype(np.int64)
         np.minimum(index, n_bins - 1, out=index)
         above = values > self.upper.take(index)
