@@ -99,6 +99,12 @@ def save_npy(path: Path, x: npt.NDArray[np.float16]) -> None:
         os.fsync(file.fileno())
 
 
+def save_shards(path: Path, x: npt.NDArray[np.float16], rows_per_shard: int) -> None:
+    """The same in pieces, each of which an interruption leaves whole."""
+    for first in range(0, len(x), rows_per_shard):
+        save_npy(path.with_name(f"x{first}.npy"), x[first : first + rows_per_shard])
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -116,6 +122,7 @@ def main() -> None:
         writes: dict[str, Callable[[], object]] = {
             "store": lambda: write_features(store, x),
             "np.save": lambda: save_npy(npy, x),
+            "np.save, a file per shard": lambda: save_shards(npy, x, options.rows_per_shard),
         }
         size = f"{len(x):,} x {x.shape[1]} float16"
         found = in_turn(writes, options.repetitions)

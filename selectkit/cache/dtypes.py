@@ -110,8 +110,13 @@ def chunk_bytes(stored: npt.NDArray[np.generic], chunk_rows: int) -> bytes:
     """
     fill = _QUIET_NAN if stored.dtype.kind == "u" else np.nan
     padding = np.full((chunk_rows - len(stored), stored.shape[1]), fill, dtype=stored.dtype)
-    raw = b"".join((np.ascontiguousarray(stored).data, padding.data))
-    return raw + int(google_crc32c.value(raw)).to_bytes(4, "little")
+    parts = [np.ascontiguousarray(stored), padding]
+    checksum = 0
+    for part in parts:
+        part = part.view()
+        part.flags.writeable = False  # else the library refuses it, and wants a copy
+        checksum = int(google_crc32c.extend(checksum, part))
+    return b"".join((*(part.data for part in parts), checksum.to_bytes(4, "little")))
 
 
 def chunk_size(chunk_rows: int, dim: int, dtype: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import google_crc32c
+import numpy as np
 
 from selectkit import artifact
 from selectkit.cache import layout
@@ -30,7 +31,7 @@ class Stamp:
     @classmethod
     def of(cls, path: str, data: bytes) -> Self:
         """Return the stamp of a file's content; `path` tells whether it is a chunk."""
-        body = data[:-4] if is_chunk(path) else data
+        body = np.frombuffer(data, dtype=np.uint8)[: -4 if is_chunk(path) else None]
         return cls(len(data), f"{int(google_crc32c.value(body)):08x}")
 
 
