@@ -129,6 +129,9 @@ def judge(run: RunDirectory, store: str | Path | None = None) -> Tested:
         outside=~sets.inside if sets is not None and by_sets else None,
     )
     strata, notes = _strata(run, cache, policy, rows)
+    lacking = len(cache.rows_of(run.head.view, "val_test").ids) - len(rows.ids)
+    if stages and lacking:
+        notes += (f"{lacking:,} images of val_test were left out: another stage lacks them",)
     return Tested(run, cache, policy, document, rows, outputs, tuple(stages), judged, ranking,
                   sets, strata, notes)  # fmt: skip
 

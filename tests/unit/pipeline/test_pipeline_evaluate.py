@@ -16,6 +16,7 @@ from selectkit.pipeline.cascade import cascade_outputs
 from selectkit.pipeline.evidence import one_per_group
 from selectkit.pipeline.report import load_report
 from selectkit.pipeline.report import report as write_report
+from selectkit.pipeline.runs import METRICS, compare_runs
 from selectkit.policies import CascadePolicy, ScrcPolicy
 from selectkit.report import render
 from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
@@ -268,6 +269,36 @@ def test_the_stages_of_a_cascade(evaluated: Evaluated) -> None:
     assert len(page.flow.front) == len(policy.points)
     assert sum(point.chosen for point in page.flow.front) == 1
     assert np.isnan(page.threshold)
+
+
+def test_runs_of_all_kinds_are_compared(evaluated: Evaluated) -> None:
+    kinds = ("softmax", "two_sided", "per_class", "no_class", "sets")
+    runs = [evaluated(kind)[0] for kind in kinds]
+    comparison = compare_runs(runs, replicates=50)
+    assert comparison.n == len(decided(runs[0])[0].y)
+    assert len(comparison.differences) == 4 * len(METRICS)
+    of_sets = comparison.lines()[-1]
+    assert of_sets.endswith("by the most probable class of each set")
+    assert b"by the most probable class" in comparison.as_bytes("html")
+    cascade = compare_runs([runs[0], evaluated("cascade")[0]], replicates=50)
+    (accuracy,) = [d for d in cascade.differences if d.metric == "accuracy"]
+    rows, decision, _ = decided(evaluated("cascade")[0])
+    assert accuracy.value == pytest.approx((decision.prediction == rows.y).mean())
+
+
+def test_images_that_a_stage_lacks_are_named(tmp_path: Path) -> None:
+    x, labels = blobs(N, distance=1.5)
+    store = store_of(tmp_path / "s.zarr", x + 0.5, labels)
+    add_view(store, "part", x, shards=20)
+    for name, view in (("first", "base"), ("later", "part")):
+        fit(str(store.path), out=tmp_path / name, view=view)
+    calibrate(tmp_path / "later", target="coverage=0.5")
+    calibrate(tmp_path / "first", policy="cascade", target="error=0.2", human_cost=1.0,
+              stages=str(tmp_path / "later"))  # fmt: skip
+    evaluation = evaluate(tmp_path / "first", replicates=100, thumbnails=0)
+    lacking = len(store.rows_of("base", "val_test").ids) - evaluation.document["split"]["n"]
+    assert lacking > 0
+    assert f"{lacking:,} images of val_test were left out" in evaluation.warnings[-1]
 
 
 def test_reports_as_markdown_and_pictures(evaluated: Evaluated, tmp_path: Path) -> None:
