@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -73,12 +74,14 @@ class RunComparison:
         n: Test rows.
         differences: By run, then by metric.
         reports: What was measured of each.
+        replicates: Bootstrap replicates.
     """
 
     runs: tuple[str, ...]
     n: int
     differences: tuple[Difference, ...]
     reports: tuple[RunReport, ...]
+    replicates: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; what is undefined is null."""
@@ -121,13 +124,21 @@ class RunComparison:
 
     def notes(self) -> tuple[str, ...]:
         """Return what the reader must know first."""
-        errors = [int((~report.correct).sum()) for report in self.reports]
-        if max(errors) >= FEW_ERRORS:
-            return ()
-        return (
-            f"no run has more than {max(errors)} errors among these {self.n:,} images: too few to "
-            "tell runs apart; what differs here may be chance",
-        )
+        notes = []
+        errors = max(int((~report.correct).sum()) for report in self.reports)
+        if errors < FEW_ERRORS:
+            notes.append(
+                f"no run has more than {errors} errors among these {self.n:,} images: too few to "
+                "tell runs apart; what differs here may be chance"
+            )
+        least = 2 * len(self.differences) / (self.replicates + 1)
+        if least >= LEVEL:
+            enough = math.ceil(2 * len(self.differences) / LEVEL)
+            notes.append(
+                f"{self.replicates:,} replicates cannot show any of {len(self.differences)} "
+                f"differences: no p-value can be below {least:.2g}; ask for --replicates {enough}"
+            )
+        return tuple(notes)
 
     def as_bytes(self, form: str) -> bytes:
         """Return the comparison as a file.
@@ -198,7 +209,7 @@ def compare_runs(
         Difference(name, pair.metric, pair.a, pair.b, pair.difference, pair.p_value, p)
         for (name, pair), p in zip(found, together, strict=True)
     )
-    return RunComparison(names, len(reports[0].labels), differences, reports)
+    return RunComparison(names, len(reports[0].labels), differences, reports, replicates)
 
 
 def require_comparable(run: str | Path, others: Sequence[str]) -> None:

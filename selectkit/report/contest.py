@@ -1,7 +1,6 @@
 """Runs side by side: overlaid curves, their policies, and paired differences."""
 
 from dataclasses import dataclass
-from itertools import cycle, islice
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -107,14 +106,16 @@ def curve(contest: Contest, *, generalized: bool) -> svg.Drawing:
 
 
 def _draw(axes: "Axes", contest: Contest, *, generalized: bool) -> None:
-    looks = islice(cycle(zip(svg.SERIES.values(), svg.DASHES, strict=True)), len(contest.names))
-    for name, report, (colour, dash) in zip(contest.names, contest.reports, looks, strict=True):
+    colours, dashes = list(svg.SERIES.values()), svg.DASHES
+    labels = wording.shorten_all(contest.names, 28)
+    for i, (label, report) in enumerate(zip(labels, contest.reports, strict=True)):
+        again = i // len(colours)  # the same colour with another dash
+        colour, dash = colours[i % len(colours)], dashes[(i + again) % len(dashes)]
         found = risk_coverage_curve(report.confidence, ~report.correct)
         last = len(found.coverage) - 1
         first = min(last, int(np.searchsorted(found.coverage, _FIRST / len(report.labels))))
         places = np.unique(np.linspace(first, last, _POINTS).astype(np.int64))
         risk = found.generalized_risk if generalized else found.risk
-        label = wording.shorten(name, 28)
         axes.plot(found.coverage[places], risk[places], color=colour, linestyle=dash,
                   linewidth=1.8, label=label)  # fmt: skip
         decided, wrong = report.accepted.mean(), (report.accepted & ~report.correct).mean()

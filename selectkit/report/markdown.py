@@ -85,7 +85,7 @@ def _policies(report: RunReport) -> str:
         ]
         for row in report.policies
     ]
-    header = ["Policy", "Coverage", "Wrong among decided", "Deferred", "Certified"]
+    header = ["Policy", "Coverage", "Wrong among decided", "Deferred", "Promised"]
     if any(row.cost is not None for row in report.policies):
         header.append("Mean cost")
         for line, row in zip(rows, report.policies, strict=True):

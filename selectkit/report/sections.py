@@ -55,7 +55,7 @@ def policies(report: RunReport) -> str:
         '<th scope="col">Policy</th><th scope="col" class="number">Coverage</th>'
         '<th scope="col" class="number">Wrong among decided</th>'
         + ('<th scope="col" class="number">Mean cost</th>' if priced else "")
-        + '<th scope="col" class="number">Deferred</th><th scope="col">Certified</th>'
+        + '<th scope="col" class="number">Deferred</th><th scope="col">Promised</th>'
     )
     rows = "".join(_policy(row, priced) for row in report.policies)
     of_sets = ""
@@ -207,7 +207,8 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
         ),
     ]
     if report.answers_with_sets and report.sets is not None:
-        return [*tiles[:2], *_about_sets(report.sets)]
+        answered = ("Answered with a set", *_share(decided, n, "images"))
+        return [answered, tiles[1], *_about_sets(report.sets)]
     if report.positive is None:
         wrong = int((~report.correct).sum())
         return [*tiles, ("Wrong if nothing were deferred", *_share(wrong, n, "images"))]
@@ -239,7 +240,7 @@ def _about_sets(found: Sets) -> list[tuple[str, str, str]]:
     noise = f"; 95 % interval {wording.interval(outside, True)}" if found.passed else ""
     return [
         ("True class not in the set", *_share(found.missed, found.passed, "", noise)),
-        ("Classes in a set", _big(size[0], number(size[0])), "on average"),
+        ("Classes in a set", _big(size[0], f"{size[0]:.2f}"), "on average"),
     ]
 
 
@@ -264,7 +265,7 @@ def _policy(row: PolicyRow, priced: bool) -> str:
         f"{_cost(row) if priced else ''}"
         '<td class="number" data-label="Deferred">'
         f'<data value="{row.deferred}">{row.deferred:,}</data></td>'
-        f'<td data-label="Certified">{prose(row.bound)}</td></tr>'
+        f'<td data-label="Promised">{prose(row.bound)}</td></tr>'
     )
 
 
@@ -287,11 +288,12 @@ def _group(row: GroupRow, mistake: str, with_positives: bool) -> str:
     bounds = (clopper_pearson_lower, clopper_pearson_upper)
     low, high = (float(bound(row.wrong, row.accepted, 0.025)) for bound in bounds)
     shown = wording.interval((error, low, high), True) if row.accepted else "–"
+    counted = f" ({row.wrong:,} of {row.accepted:,})" if row.accepted else ""
     cells = (
         f'<td class="number" data-label="Images">{row.n:,}</td>'
         f'<td class="number" data-label="Decided">{percent(row.accepted / row.n)}</td>'
         f'<td class="number" data-label="{mistake}"><data value="{error!r}">'
-        f"{percent(error)}</data> ({row.wrong:,} of {row.accepted:,})</td>"
+        f"{percent(error)}</data>{counted}</td>"
         f'<td class="interval" data-label="95 % interval">{shown}</td>'
     )
     if with_positives:

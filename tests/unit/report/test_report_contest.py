@@ -53,6 +53,15 @@ def test_the_words_for_the_picture_say_what_the_policies_do() -> None:
     assert "its policy decides nothing" in alt
 
 
+def test_no_two_of_twelve_curves_look_alike() -> None:
+    names = tuple(f"a-run-with-a-very-long-name-and-number-{i}" for i in range(12))
+    many = Contest(names, (_report(),) * 12, 8, LINES)
+    figure = curve(many, generalized=True).figure
+    lines = [line for line in figure.axes[0].lines if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 12
+    assert len({line.get_label() for line in lines}) == 12
+
+
 def _contest() -> Contest:
     first = _report()
     infeasible = replace(
