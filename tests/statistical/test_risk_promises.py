@@ -96,6 +96,14 @@ def test_known_table_of_miss_rates(
     assert promise_kept(exceeded, RUNS, 0.1) == (rule in {fixed_sequence, bonferroni})
 
 
+def test_the_best_of_twenty_on_the_same_positives_is_far_off() -> None:
+    """Of 20 scores, each with its naive threshold, the one that clears most."""
+    rng = np.random.default_rng(20)
+    best = np.array([max(naive_sweep(rng.random(500)) for _ in range(20)) for _ in range(400)])
+    assert abs(best.mean() - 0.036) < 0.0015
+    assert (best > 0.02).all()
+
+
 def bump(u: Floats) -> Floats:
     """Errors among the r most confident rise above 5 % at 35 %, fall below, and rise for good."""
     return np.select([u < 0.3, u < 0.4, u < 0.8], [0.02, 0.25, 0.01], 0.3)

@@ -69,7 +69,8 @@ def truth(rule: Rule, n: int, runs: int, seed: int = 0) -> npt.NDArray[np.void]:
             continue
         single = max(found.threshold, found.lambda2)
         coverage, wrong = above(found.threshold), wrong_above(single)
-        rows[i] = (coverage, wrong / coverage, wrong / above(single))
+        alone = above(single)
+        rows[i] = (coverage, wrong / coverage, wrong / alone if alone else np.nan)
     return rows
 
 
@@ -86,6 +87,11 @@ def rate(rows: npt.NDArray[np.bool_], expected: float) -> bool:
 def believable(misses: int, trials: int, delta: float) -> bool:
     """False if so many misses are incredible at the promised rate."""
     return bool(scipy_stats.binom.sf(misses - 1, trials, delta) >= 1e-6)
+
+
+_FOUND = scrc_t(np.arange(99.0), Misses(np.linspace(1, 0, 99)), xi=0.8, alpha=ALPHA)
+assert isinstance(_FOUND, SelectiveSets)
+PROMISES = _FOUND.certificates  # of no account for rules that are not ours
 
 
 def one_pass(s: Floats, e: Misses) -> SelectiveSets | Infeasible:
@@ -111,6 +117,62 @@ def half(s: Floats, e: Misses) -> SelectiveSets | Infeasible:
     n = len(s) // 2
     second = np.arange(len(s)) >= n
     return scrc_split_pac(s[second], e.take(second), xi=0.9, alpha=ALPHA, select_score=s[:n])
+
+
+def plug_in(s: Floats, e: Misses) -> SelectiveSets | Infeasible:
+    """The quantile of the rows themselves, then conformal risk control on those above it."""
+    return on_average(s, e, float(np.quantile(s, 0.1)))
+
+
+def half_on_average(s: Floats, e: Misses) -> SelectiveSets | Infeasible:
+    """The quantile of one half, conformal risk control on the other."""
+    n = len(s) // 2
+    return on_average(s[n:], e.take(np.arange(len(s)) >= n), float(np.quantile(s[:n], 0.1)))
+
+
+def on_average(s: Floats, e: Misses, threshold: float) -> SelectiveSets | Infeasible:
+    m = int(np.count_nonzero(s > threshold))
+    lambda2 = e.take(s > threshold).within(ALPHA * (m + 1) - 1)
+    if lambda2 is None:
+        return Infeasible("set_error", ALPHA, 0.1, m, "too few", None)
+    return SelectiveSets("t", threshold, lambda2, m, m, 0.0, PROMISES)
+
+
+def by_hoeffding(s: Floats, e: Misses) -> SelectiveSets | Infeasible:
+    """The second published form: DKW for the acceptance, Hoeffding over 100 lambdas."""
+    n, delta = len(s), 0.1
+    off = np.sqrt(np.log(2 / delta) / (2 * n))
+    threshold = float(np.quantile(s, 1 - 0.9 - off))
+    accepted = s > threshold
+    share = accepted.mean()
+    slack = (np.sqrt(np.log(2 * 100 / delta) / (2 * n)) + ALPHA * off) / share
+    lambda2 = e.take(accepted).within((ALPHA - slack) * accepted.sum()) if slack < ALPHA else None
+    return SelectiveSets("t", threshold, 1.0 if lambda2 is None else lambda2, n, n, 0.0, PROMISES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "coverage", "risk", "violation", "too_few", "single"),
+    [
+        (plug_in, 0.8988, 0.0500, 0.487, 0.541, 0.0757),
+        (half_on_average, 0.8979, 0.0492, 0.445, 0.547, 0.0751),
+        (by_hoeffding, 0.9378, 0.0000, 0.000, 0.000, np.nan),
+    ],
+)
+def test_what_others_do_is_no_certificate_or_says_nothing(
+    rule: Rule, coverage: float, risk: float, violation: float, too_few: float, single: float
+) -> None:
+    rows = truth(rule, 1000, 3000)
+    spread = np.sqrt(1 / 3000 + 1 / 4000)
+    assert abs(rows["coverage"].mean() - coverage) < 3 * rows["coverage"].std() * spread + 0.0005
+    assert abs(pooled(rows) - risk) < 3 * rows["risk"].std() * spread + 0.0003
+    assert rate(rows["risk"] > ALPHA, violation)
+    assert rate(rows["coverage"] < 0.9, too_few)
+    if not np.isnan(single):
+        assert rows["single"].mean() == pytest.approx(single, abs=0.001)
+
+
+def test_hoeffding_over_a_grid_costs_more_than_half_of_the_risk_allowed() -> None:
+    assert pooled(truth(by_hoeffding, 5000, 300)) == pytest.approx(0.0191, abs=0.001)
 
 
 def test_the_one_pass_rule_is_exact_on_average() -> None:
