@@ -175,5 +175,5 @@ class DriftWatch:
             raise ArtifactError(f"the reference of a drift watch must be one of {sorted(_KINDS)}.")
         try:
             return cls(**{**values, "reference": known.from_dict(reference)})
-        except (RiskError, TypeError) as error:
+        except (RiskError, TypeError, OverflowError) as error:
             raise ArtifactError(f"the drift watch cannot be used: {error}") from None

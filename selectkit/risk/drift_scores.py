@@ -112,7 +112,7 @@ class PsiReference:
             or not isinstance(counts, list | tuple)
             or len(counts) != len(edges) + 1
             or not all(type(count) is int and count >= 0 for count in counts)
-            or sum(counts) < 1
+            or not 1 <= sum(counts) < 2**53
         ):
             raise ArtifactError("a psi reference needs one count >= 0 more than edges.")
         return cls(edges, tuple(counts))

@@ -266,8 +266,11 @@ class RiskMonitor:
             raise ArtifactError(
                 f'a risk monitor must have monitor = "risk" and exactly the fields {sorted(names)}.'
             )
-        monitor = cls(**{**values, "process": EProcess.from_dict(values["process"])})
-        monitor._require_possible()
+        try:
+            monitor = cls(**{**values, "process": EProcess.from_dict(values["process"])})
+            monitor._require_possible()
+        except OverflowError:
+            raise ArtifactError("the risk monitor cannot be used: a number is too large.") from None
         return monitor
 
     def _require_possible(self) -> None:
