@@ -8,6 +8,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 
@@ -91,9 +92,8 @@ def write_features(store: FeatureStore, x: npt.NDArray[np.float16]) -> None:
 
 
 def save_npy(path: Path, x: npt.NDArray[np.float16]) -> None:
-    """What a user without a store would do, into a new file and as surely on the disk."""
-    path.unlink(missing_ok=True)
-    with path.open("wb") as file:
+    """What a user without a store would do, as surely on the disk."""
+    with path.open("xb") as file:
         np.save(file, x)
         file.flush()
         os.fsync(file.fileno())
@@ -102,7 +102,7 @@ def save_npy(path: Path, x: npt.NDArray[np.float16]) -> None:
 def save_shards(path: Path, x: npt.NDArray[np.float16], rows_per_shard: int) -> None:
     """The same in pieces, each of which an interruption leaves whole."""
     for first in range(0, len(x), rows_per_shard):
-        save_npy(path.with_name(f"x{first}.npy"), x[first : first + rows_per_shard])
+        save_npy(path.with_name(f"{path.stem}-{first}.npy"), x[first : first + rows_per_shard])
 
 
 def main() -> None:
@@ -117,17 +117,18 @@ def main() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((options.rows, options.dim), dtype=np.float32).astype(np.float16)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        npy, path = Path(folder) / "x.npy", Path(folder) / "store.zarr"
+        path = Path(folder) / "store.zarr"
         store = write_index(path, x, options.rows_per_shard)
+        new = (Path(folder) / f"x{i}.npy" for i in count())  # pages of old files would be warm
         writes: dict[str, Callable[[], object]] = {
             "store": lambda: write_features(store, x),
-            "np.save": lambda: save_npy(npy, x),
-            "np.save, a file per shard": lambda: save_shards(npy, x, options.rows_per_shard),
+            "np.save": lambda: save_npy(next(new), x),
+            "np.save, a file per shard": lambda: save_shards(next(new), x, options.rows_per_shard),
         }
         size = f"{len(x):,} x {x.shape[1]} float16"
         found = in_turn(writes, options.repetitions)
         report(f"write {size}, fsync included", found, x.nbytes / 1e6)
-        compare(path, npy, x, options.repetitions)
+        compare(path, Path(folder) / "x0.npy", x, options.repetitions)
         whole_store(path, options.repetitions)
 
 
