@@ -33,8 +33,8 @@ ROWS = (
     ),
     ("Certified threshold, 1,000,000 rows", "certified threshold, n = 1,000,000: selectkit"),
     (
-        "1,000 bootstrap replicates of AURC and AUGRC, 10,000 rows",
-        "bootstrap of AURC and AUGRC, 1000 replicates, n = 10,000: selectkit",
+        "1,000 bootstrap replicates of AURC, AUGRC and risk at coverage, 100,000 rows",
+        "bootstrap, 1,000 replicates, n = 100,000: selectkit, AURC, AUGRC and risk at coverage",
     ),
 )
 
