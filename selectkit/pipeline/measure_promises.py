@@ -23,6 +23,7 @@ from selectkit.policies import (
     SoftmaxPolicy,
 )
 from selectkit.policies.softmax import score_function
+from selectkit.policies.words import no_less
 from selectkit.report.parts import Estimate, PromiseRow
 from selectkit.risk import Certificate
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper, wsr_upper
@@ -180,7 +181,7 @@ def _priced(certificate: Certificate, spent: Floats, costs: Costs) -> PromiseRow
     limit = certificate.alpha * costs.largest
     return _row(
         certificate, (estimate[0], estimate[1], estimate[2]), None, len(spent),
-        promise=f"the expected cost of an image is at most {limit:.4g}", limit=limit,
+        promise=f"the expected cost of an image is at most {no_less(limit)}", limit=limit,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import TypeAlias
 
 from selectkit.policies import CascadePolicy, Costs, ExitPolicy, ScrcPolicy, Target
+from selectkit.policies.words import no_less
 from selectkit.report import Promise
 
 Policy: TypeAlias = ExitPolicy | CascadePolicy
@@ -61,7 +62,7 @@ def bound_of(policy: Policy) -> str:
     for (risk, alpha, kind, about), count in seen.items():
         line = f"{risk.replace('set_', 'set ').replace('_', ' ')} <= {_exactly(alpha)}"
         if risk == "cost" and costs is not None:
-            line = f"mean cost <= {alpha * costs.largest:.4g}"
+            line = f"mean cost <= {no_less(alpha * costs.largest)}"
         if about is not None:
             line += f" in each of {count} {_EACH.get(about, about)}"
         lines.append(line + (" on average" if kind == "expectation" else ""))

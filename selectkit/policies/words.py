@@ -1,6 +1,7 @@
 """What threshold policies say of themselves, in sentences and in JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Context
 from math import isinf
 from typing import Any
 
@@ -51,7 +52,7 @@ def sentences(
 
 def _promise(c: Certificate, costs: Costs | None) -> str:
     if c.risk == "cost" and costs is not None:
-        return f"the expected cost of an image is at most {c.alpha * costs.largest:.4g}"
+        return f"the expected cost of an image is at most {no_less(c.alpha * costs.largest)}"
     return c.promise()
 
 
@@ -63,6 +64,12 @@ def _sentence(c: Certificate, costs: Costs | None) -> str:
         f"With {100 * (1 - c.delta):.10g} % confidence over the draw of the calibration split, "
         f"{_promise(c, costs)}{one} ({costs}; {c.evidence()})."
     )
+
+
+def no_less(value: float) -> str:
+    """Return a bound in four digits, rounded up: rounded down it would promise more."""
+    exact = value * (1 - 1e-12)  # what a product of floats adds to a round number is no bound
+    return f"{Context(prec=4, rounding=ROUND_CEILING).create_decimal(exact).normalize():f}"
 
 
 def number(value: float) -> float | str:

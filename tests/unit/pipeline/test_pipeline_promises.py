@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import beta
 
 from selectkit.pipeline.measure_promises import Decided, counted, independent, kept_promises
+from selectkit.pipeline.naming import bound_of
 from selectkit.policies import Costs, Decision, SoftmaxPolicy, Target, Targets, TwoSidedPolicy
 from selectkit.risk import Certificate
 
@@ -171,3 +172,14 @@ def test_strata_are_drawn_apart() -> None:
     rows = _rows(groups=groups, strata=strata)
     drawn = independent(rows, None)
     assert [(groups[i], strata[i]) for i in drawn] == [*zip("aabb", "nsns", strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("bound", "shown"), [(0.72961, "0.7297"), (5.0, "5"), (12341.0, "12350"), (1e-5, "0.00001")]
+)
+def test_a_promised_cost_is_rounded_up(bound: float, shown: str) -> None:
+    costs = Costs(defer=1, miss=20000, false_alarm=4)
+    promise = _promise("cost", bound / 20000)
+    (row,) = kept_promises(_policy(promise, costs=costs), _rows())
+    assert row.promise.endswith(f"at most {shown}")
+    assert bound_of(_policy(promise, costs=costs)) == f"mean cost <= {shown}"
