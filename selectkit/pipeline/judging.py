@@ -152,7 +152,7 @@ def ranking_of(policy: Policy, decision: Decision, outputs: Outputs) -> Ranking:
     at = policy.threshold if policy.threshold > -1e300 else -inf
     if policy.infeasible is not None and form in {"two_sided", "per_class", "cascade"}:
         about = "Nothing is certified, so images are ranked by the largest probability."
-        return Ranking(likely, inf, "largest probability", about)
+        return Ranking(likely, inf, "largest probability", about, tunable=form != "cascade")
     match form:
         case "two_sided":
             name, about = "distance outside the two thresholds", (
