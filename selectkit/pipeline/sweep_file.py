@@ -90,7 +90,11 @@ def read_sweep(path: Path, base: FitConfig) -> Sweep:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}; --sweep names a TOML file.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is not readable TOML: {error}.") from None
     unknown = sorted(set(tables) - {"grid", "random"})
     if unknown or not tables:

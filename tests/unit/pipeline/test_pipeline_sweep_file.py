@@ -99,5 +99,7 @@ def test_what_a_sweep_cannot_be(tmp_path: Path, text: str, words: str | None) ->
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not readable TOML"):
+    with pytest.raises(ConfigError, match=r"there is no file .*none\.toml"):
         read_sweep(tmp_path / "none.toml", MLP)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_sweep(tmp_path, MLP)
