@@ -55,7 +55,7 @@ def run_report(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         target=asked_of(policy),
         promise=promise_of(policy),
-        certificate=policy.sentences(),
+        certificate=(*policy.sentences(), *_terms(policy)),
         policies=policies,
         metrics=_shown(figures.sections, by_sets=judged.outside is not None),
         classes=run.head.classes,
@@ -105,6 +105,15 @@ def _groups(test: Features, judged: Judged) -> tuple[GroupRow, ...]:
     ]
     order = np.lexsort((-counts[0], -counts[2]))[:MOST_GROUPS]
     return tuple(GroupRow(names[i], *(int(count[i]) for count in counts)) for i in order)
+
+
+def _terms(policy: Policy) -> tuple[str, ...]:
+    """What the promises assume, and where their proofs end."""
+    certificates = policy.certificates
+    promised = dict.fromkeys(a for c in certificates if c.kind != "none" for a in c.assumptions)
+    noted = dict.fromkeys(a for c in certificates if c.kind == "none" for a in c.assumptions)
+    lines = (("This assumes that", promised), ("Note:", noted))
+    return tuple(f"{start} {'; '.join(terms)}." for start, terms in lines if terms)
 
 
 def _pictures(

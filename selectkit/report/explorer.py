@@ -160,7 +160,7 @@ def _intervals(report: RunReport) -> str:
     """Why the interval at the policy's threshold is not exactly that above."""
     if report.group is not None:
         return ""
-    return " Intervals here are exact binomial ones, elsewhere from the bootstrap."
+    return " Intervals here are exact binomial ones; most others come from the bootstrap."
 
 
 def _controls(report: RunReport) -> str:

@@ -165,7 +165,7 @@ def test_a_run_says_what_coverage_to_expect(cli: Cli, mine: Path) -> None:
     )
     assert "an estimate, and an optimistic one" in text.err
     again = cli("calibrate", mine, "--target", "error=0.2")  # a plan is no earlier threshold
-    assert "2 earlier thresholds" not in again.err
+    assert "2 earlier policies" not in again.err
 
 
 def test_before_calibrate_msp_decides(cli: Cli, uncalibrated: Path) -> None:
