@@ -74,10 +74,12 @@ class GatePolicy:
         * Coverage rises as the threshold falls. A tenth of delta pays for it: every threshold that
           accepts at least n_c of the N rows has coverage c or more, all at once, where n_c is the
           smallest count with P(Bin(N, c) >= n_c) <= delta / 10.
-        * The rest pays for one walk for each risk, in equal shares, from the strictest of these
+        * The rest pays for one fixed sequence of tests for all risks, from the strictest of these
           thresholds to laxer ones until a test fails: where coverage must be high, walking there
-          from stricter thresholds only adds chances to fail. A threshold in all walks keeps all
-          risks (`selectkit.policies.gate_search`).
+          from stricter thresholds only adds chances to fail. Several risks cost nothing more
+          (the largest of their p-values is tested), but where too few rows are left for one start,
+          or for `miss_rate` and `false_alarm`: then each risk has its share
+          (`selectkit.policies.gate_search`).
 
         Coverage is cheap to certify, so it takes the small share: where errors rise with coverage
         (N = 1,000, error 5 %, coverage 60 %, delta 0.1) the pair is certified in 65 % of draws,

@@ -5,21 +5,29 @@ the score at which coverage is c, and their number is at most binomial: the prob
 P(Bin(N, c) >= n), ties included. All thresholds at or below S_(n) have at least its coverage, so
 one such event covers them all.
 
-Risks. Candidates accept the rows strictly above one of the scores. Each risk is walked on its own,
-at an equal share of what coverage leaves of delta: from strict to lax, first the strictest
-candidate whose coverage is certified, until a test fails. Where coverage asks for so little that an
-early error would end the walk, it has several starts (Wiens, 2003). Any threshold in all walks
-keeps all risks; the laxest is taken.
+Risks. Candidates accept the rows strictly above one of the scores and are tested from strict to
+lax, until a test fails. First is the strictest whose coverage is certified, and where three errors
+of each risk are affordable: at the first row, one error would end the walk. All risks are walked
+together, by the largest of their p-values, with all that coverage leaves of delta. Where there is
+no such start, and for a single risk without a limit of the coverage, there are several (Wiens,
+2003): then each risk is walked on its own, at an equal share, and a threshold in all walks keeps
+all risks.
 
-The proof is that of `selectkit.risk.threshold`, for each risk among the rows it is about. A start
-is the (n + 1)-th largest score of all rows, or of the rows that the risk is about: given it, those
-of them that lie above are independent draws from what is accepted, and their number tells nothing
-more about errors. How many starts there are follows from how many rows the risk is about, not from
-where these lie. One sequence of tests for all risks (the largest of their p-values, each with all
-of delta) would certify a little more, but walks into one risk could then depend on counts that say
-something about another. Like that proof it is for scores without ties; with ties the certificate
-says what the promise rests on. Errors among all rows, as in a miss rate, never fall on the way, so
-that every candidate that passes is certified.
+Proof, for scores without ties. The start T is the (m + 1)-th largest score, m fixed by N. If some
+risk exceeds its alpha at T, its test passes with at most the level: given T the rows above are
+independent draws from what is accepted. Else let c be where the walk would enter the next stretch
+of thresholds that exceed some alpha, say that of risk r, and g where T's safe stretch begins. The
+walk passes the test of exactly the rows above c. The rate of r is alpha above c and at most alpha
+above g, so at least alpha in between. T lies in this stretch if and only if at most m rows are
+above g, and more above c; given how many are above c, the first only moves rows from above g to
+below, that is, adds errors. So the test passes with at most the level whichever stretch T is in.
+
+With several starts that is not enough: levels that add up from start to start need errors that are
+binomial given all counts, as they are for a single risk (`selectkit.risk.threshold`). Hence the
+shares. A start of a risk that is about some of the rows is a rank among these. Whether there are
+several follows from how many rows the risks are about, not from where these lie. With ties the
+certificate says what the promise rests on. Errors among all rows, as in a miss rate, never fall on
+the way, so that every candidate that passes is certified; such a risk has a share of its own, too.
 """
 
 from collections.abc import Sequence
@@ -44,10 +52,10 @@ Counts = npt.NDArray[np.int64]
 
 _FOR_COVERAGE = 0.1
 _SEQUENCE = (
-    "Learn-then-Test, fixed sequence from the strictest threshold with certified coverage, each "
-    "risk at its share, exact binomial"
+    "Learn-then-Test, fixed sequence from the strictest threshold with certified coverage, exact "
+    "binomial"
 )
-_MOST = "Learn-then-Test of a risk that never falls, each risk at its share, exact binomial"
+_MOST = "Learn-then-Test of a risk that never falls, exact binomial"
 _QUANTILE = "order statistic of the scores, exact binomial"
 
 
@@ -112,11 +120,14 @@ def certified_together(
         start = int(np.argmax(meets))
     best = start
     if risks:
-        share = level / len(risks)
+        at_once = np.logical_and.reduce([_affordable(c, level) for c in risks])
+        if len(risks) > 1 and at_once.any():  # one start for all, with all of the level
+            start = max(start, int(np.argmax(at_once)))
+        share = level if at_once[start] else level / len(risks)
         lacking = [c for c in risks if c.n[-1] < labels_needed(c.constraint.alpha, share)]
         if lacking:
             return _too_few(lacking[0], delta, share)
-        walks = [_walk(c, start, len(s), share) for c in risks]
+        walks = [_walk(c, start, share) for c in risks]
         kept = np.flatnonzero(np.logical_and.reduce([passed for passed, _ in walks]))
         if not kept.size:
             strictest = max(int(np.argmax(p)) if p.any() else first for p, first in walks)
@@ -128,23 +139,31 @@ def certified_together(
     return tuple(_certificate(c, best, threshold, coverage, len(s), delta, ties) for c in counts)
 
 
-def _walk(c: _Counted, first: int, n: int, level: float) -> tuple[Bools, int]:
+def _walk(c: _Counted, first: int, level: float) -> tuple[Bools, int]:
     """Which candidates from `first` on keep one risk, and the place of the first that is tested."""
     p = c.pvalues(first)
     if c.constraint.risk in WHOLE:
         return np.asarray(p <= level), 0
-    starts = [max(first, start) - first for start in _starts(c, first, n, level)]
+    starts = [max(first, start) - first for start in _starts(c, first, level)]
     return multi_start(p, level, starts), starts[0]
 
 
-def _starts(c: _Counted, first: int, n: int, level: float) -> list[int]:
+def _affordable(c: _Counted, level: float) -> Bools:
+    """Where three errors are affordable among as many rows as are to be expected there."""
+    if c.constraint.risk in WHOLE:
+        return np.zeros(len(c.rows), dtype=np.bool_)
+    needed = labels_needed(c.constraint.alpha, level, 3)
+    return np.asarray(c.about * c.rows >= c.rows[-1] * needed)
+
+
+def _starts(c: _Counted, first: int, level: float) -> list[int]:
     """Where to start testing: at `first`, or where counts allow, as `certify_threshold` does.
 
-    One start with all of the level where three errors are to be expected affordable; else several,
-    where 0, 3, 12, ... errors are, so that one error among the first rows does not end everything.
+    One start with all of the level where that is affordable; else several, where 0, 3, 12, ...
+    errors are, so that one error among the first rows does not end everything.
     """
     alpha, budgets = c.constraint.alpha, [0]
-    if c.about * c.rows[first] >= n * labels_needed(alpha, level, 3):
+    if _affordable(c, level)[first]:
         return [first]
     while labels_needed(alpha, level / (len(budgets) + 1), 3 * budgets[-1] + 3) <= 0.75 * c.about:
         budgets.append(3 * budgets[-1] + 3)
@@ -206,7 +225,7 @@ def _too_many(risks: Sequence[_Counted], start: int, delta: float, level: float)
     accepted = int(c.accepted[start])
     reason = (
         f"{k} of {accepted} {unit(risk)} are errors where as few are accepted as the other targets "
-        "allow"
+        "and the tests allow"
     )
     if not n:
         return Infeasible(
