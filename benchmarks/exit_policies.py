@@ -98,17 +98,20 @@ population, a mean over re-splits; slack: the reported bound less that risk. Exi
 the rows that were decided. Times are of one thread and were not taken on a quiet machine.
 
 What it shows, and what it does not. A threshold read off the calibration rows breaks its promise
-about half of the time where the target is what holds it back, and more often where two targets do.
-All that promises with confidence stays below delta, and pays in coverage; most stay far below, as a
-walk over thresholds stops at its first failed test, and drawing a part of a finite table is a
-little easier than drawing from the world. Splitting rows, or delta, costs the most. What is
-promised on average is kept on average and broken in about half of the re-splits, as it must be.
-Sets say nothing about the rows with a single class in theirs: decided alone, these are wrong more
-often than the sets wherever sets are large. MAPIE has the same idea on a grid of 100 thresholds: it
-keeps its promise too, with less coverage where Holm's correction or a start at a threshold that
-accepts too few rows costs it the test. Neither MAPIE nor TorchCP was made for this question; what
-they were given to do is said in `benchmarks/_exit_peers.py`. The drawn gate is a noisy copy of the
-confidence, so it cannot win here, and a table of one confidence says nothing about sets.
+about half of the time where the target is what holds it back. All that promises with confidence
+stays below delta, and pays in coverage; most stay far below, as a walk over thresholds stops at its
+first failed test, and drawing a part of a finite table is a little easier than drawing from the
+world. Splitting rows, or delta, costs the most. What is promised on average is kept on average and
+broken in up to half of the re-splits. Sets say nothing about the rows with a single class in
+theirs: decided alone, these can be wrong more often than the target (two classes, reviews, persons,
+jobs). MAPIE has the same idea on a grid and keeps its promise too: on 100 thresholds with less
+coverage, where Holm's correction, or a start at a threshold that accepts too few rows, costs it the
+test; on a grid of pairs with less coverage than two-sided thresholds on two populations, and with
+more on the third, persons, where the walk of the two-sided policy fails early. Tables come without
+other rows to guide policies with several thresholds, which then give a third of their calibration
+rows away. Neither MAPIE nor TorchCP was made for this question; what they were given to do is said
+in `benchmarks/_exit_peers.py`. The drawn gate is a noisy copy of the confidence, so it cannot win
+here, and a table of one confidence says nothing about sets.
 """.strip()
 
 
