@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,12 +105,17 @@ def curve(contest: Contest, *, generalized: bool) -> svg.Drawing:
         return svg.Drawing(name, figure, _alt(contest))
 
 
+def look(i: int) -> tuple[str, Any]:
+    """Return colour and dash of a run's curve; colours come again with other dashes."""
+    colours = list(svg.SERIES.values())
+    again, k = divmod(i, len(colours))
+    return colours[k], svg.DASHES[(k + again) % len(svg.DASHES)]
+
+
 def _draw(axes: "Axes", contest: Contest, *, generalized: bool) -> None:
-    colours, dashes = list(svg.SERIES.values()), svg.DASHES
     labels = wording.shorten_all(contest.names, 28)
     for i, (label, report) in enumerate(zip(labels, contest.reports, strict=True)):
-        again = i // len(colours)  # the same colour with another dash
-        colour, dash = colours[i % len(colours)], dashes[(i + again) % len(dashes)]
+        colour, dash = look(i)
         found = risk_coverage_curve(report.confidence, ~report.correct)
         last = len(found.coverage) - 1
         first = min(last, int(np.searchsorted(found.coverage, _FIRST / len(report.labels))))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from string import Template
 
-from selectkit.report import explorer, gallery, kept, sections, sets, stages
+from selectkit.report import card, explorer, gallery, kept, sections, sets, stages
 from selectkit.report.model import RunReport
 from selectkit.report.wording import text
 
@@ -25,8 +25,8 @@ def render(report: RunReport) -> str:
         DataError: If a thumbnail is neither PNG nor JPEG.
     """
     parts: Iterable[str] = (
-        sections.verdict(report),
-        sections.warnings(report),
+        card.verdict(report),
+        card.warnings(report),
         kept.section(report),
         sections.policies(report),
         sets.section(report),

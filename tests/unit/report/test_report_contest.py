@@ -1,10 +1,11 @@
+import re
 from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
 
 from selectkit.report import PolicyRow
-from selectkit.report.contest import Contest, Line, curve, markdown, render
+from selectkit.report.contest import Contest, Line, curve, look, markdown, render
 from tests.unit.report.test_report_page import Page, _report
 
 LINES = (
@@ -54,12 +55,10 @@ def test_the_words_for_the_picture_say_what_the_policies_do() -> None:
 
 
 def test_no_two_of_twelve_curves_look_alike() -> None:
+    assert len({look(i) for i in range(12)}) == 12
     names = tuple(f"a-run-with-a-very-long-name-and-number-{i}" for i in range(12))
-    many = Contest(names, (_report(),) * 12, 8, LINES)
-    figure = curve(many, generalized=True).figure
-    lines = [line for line in figure.axes[0].lines if not line.get_label().startswith("_")]
-    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 12
-    assert len({line.get_label() for line in lines}) == 12
+    drawn = curve(Contest(names, (_report(),) * 12, 8, LINES), generalized=True).svg().decode()
+    assert len(set(re.findall(r">(a-run-[^<]*)</text>", drawn))) == 12
 
 
 def _contest() -> Contest:
