@@ -13,14 +13,15 @@ no such start, and for a single risk without a limit of the coverage, there are 
 2003): then each risk is walked on its own, at an equal share, and a threshold in all walks keeps
 all risks.
 
-Proof, for scores without ties. The start T is the (m + 1)-th largest score, m fixed by N. If some
-risk exceeds its alpha at T, its test passes with at most the level: given T the rows above are
-independent draws from what is accepted. Else let c be where the walk would enter the next stretch
-of thresholds that exceed some alpha, say that of risk r, and g where T's safe stretch begins. The
-walk passes the test of exactly the rows above c. The rate of r is alpha above c and at most alpha
-above g, so at least alpha in between. T lies in this stretch if and only if at most m rows are
-above g, and more above c; given how many are above c, the first only moves rows from above g to
-below, that is, adds errors. So the test passes with at most the level whichever stretch T is in.
+Proof, for scores without ties. The start T is the (m + 1)-th largest score, m fixed by how many
+rows there are and how many of them each risk is about. If some risk exceeds its alpha at T, its
+test passes with at most the level: given T the rows above are independent draws from what is
+accepted. Else let c be where the walk would enter the next stretch of thresholds that exceed some
+alpha, say that of risk r, and g where T's safe stretch begins. The walk passes the test of exactly
+the rows above c. The rate of r is alpha above c and at most alpha above g, so at least alpha in
+between. T lies in this stretch if and only if at most m rows are above g, and more above c; given
+how many are above c, the first only moves rows from above g to below, that is, adds errors. So the
+test passes with at most the level whichever stretch T is in.
 
 With several starts that is not enough: levels that add up from start to start need errors that are
 binomial given all counts, as they are for a single risk (`selectkit.risk.threshold`). Hence the
