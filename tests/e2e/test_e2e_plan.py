@@ -209,7 +209,7 @@ def test_a_rate_above_that_of_all_images_decides_all_of_them(mine: Path) -> None
     [
         ((), "no target: say what is to be promised"),
         (("--target", "fnr=2"), "did you mean fnr=0.02"),
-        (("--target", "fnr=0.02,fpr=0.1"), "is not a number"),
+        (("--target", "fnr=0.02,fpr=0.1"), "one target is asked for here"),
         (("--target", "coverage=0.8"), "is no promise about errors"),
         (("--target", "deferral=0.3"), "is no promise about errors"),
         (("--target", "fnr=0.02", "--delta", "1"), "delta = 1"),
