@@ -317,6 +317,11 @@ def _warnings(
             "promise holds on its own, but choosing the best of several needs a smaller delta "
             f"(--delta {config.delta / (before + 1):.3g} for {before + 1})"
         )
+    if any(event["event"] == "bench policies" for event in run.events()):
+        lines.append(
+            "`bench policies` has read the labels of val_calib: nothing is promised about a policy "
+            "that was chosen by its table; --policy auto chooses on val_select"
+        )
     return tuple(lines)
 
 

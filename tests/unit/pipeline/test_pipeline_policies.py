@@ -13,7 +13,7 @@ import pytest
 
 from selectkit.cache import FeatureStore
 from selectkit.errors import ArtifactError, ConfigError, DataError
-from selectkit.pipeline import RunDirectory, calibrate, fit
+from selectkit.pipeline import RunDirectory, bench_policies, calibrate, fit
 from selectkit.pipeline.active import POLICY_FILES
 from selectkit.pipeline.certify import POLICIES, Question
 from selectkit.pipeline.choice import choose_policy
@@ -327,3 +327,12 @@ def test_a_kept_target_that_costs_more_than_deferring_is_told(run: Path) -> None
     assert "deferring every image would cost 0 each" in dear.warnings[-1]
     cheap = calibrate(run, target="error=0.1", cost="error=2,defer=1")
     assert not any("would cost" in line for line in cheap.warnings)
+
+
+def test_a_choice_by_the_bench_is_warned_of(run: Path) -> None:
+    before = calibrate(run, target="error=0.1")
+    assert not any("bench policies" in line for line in before.warnings)
+    bench_policies(run, target=("error=0.1",), splits=20)
+    after = calibrate(run, target="error=0.1")
+    assert any("chosen by its table" in line for line in after.warnings)
+    assert after.policy == before.policy
