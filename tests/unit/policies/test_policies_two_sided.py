@@ -19,7 +19,7 @@ from selectkit.policies import (
     TwoSidedPolicy,
     thresholds_policy,
 )
-from selectkit.policies.families import Pairs, Rows
+from selectkit.policies.families import Pairs, Rows, _fitted
 from selectkit.policies.trade_off import table
 from selectkit.risk import Infeasible
 from selectkit.stats import clopper_pearson_upper
@@ -313,3 +313,15 @@ def test_damaged_documents_are_refused(change: dict[str, Any], message: str) -> 
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(ArtifactError, match="form 'many' are unknown to this release; known: sin"):
         thresholds_policy({"policy": "softmax", "form": "many"})
+
+
+@pytest.mark.parametrize("flipped", [0.0, 0.02])
+def test_a_share_of_wrong_labels_is_expected_of_the_surest_rows_too(flipped: float) -> None:
+    rng = np.random.default_rng(3)
+    q = 1 / (1 + np.exp(-rng.normal(0, 5, 4000)))
+    y = (rng.random(4000) < q) ^ (rng.random(4000) < flipped)
+    found = _fitted(q, y.astype(np.float64))
+    surest = np.r_[found[q < 1e-3], 1 - found[q > 1 - 1e-3]].mean()
+    assert surest == pytest.approx(flipped, abs=0.015 if flipped else 0.002)
+    between = (q > 0.2) & (q < 0.8)
+    assert np.abs(found - q)[between].mean() < 0.05
