@@ -1,6 +1,7 @@
 """`selectkit bench policies` on the command line."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def logits(tmp_path: Path) -> Path:
 
 
 def test_a_run_prints_a_table_for_each_target(cli: Cli, run: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(run, tmp_path / "run")
     done = cli(
-        "bench", "policies", run, "--target", "error=0.4", "--target", "error=0.5",
+        "bench", "policies", mine, "--target", "error=0.4", "--target", "error=0.5",
         "--splits", "20", "--out", tmp_path / "bench",
     )  # fmt: skip
     assert done.code == 0, done.err
