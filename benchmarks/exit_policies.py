@@ -106,10 +106,9 @@ broken in up to half of the re-splits. Sets say nothing about the rows with a si
 theirs: decided alone, these can be wrong more often than the target (two classes, reviews, persons,
 jobs). MAPIE has the same idea on a grid and keeps its promise too: on 100 thresholds with less
 coverage, where Holm's correction, or a start at a threshold that accepts too few rows, costs it the
-test; on a grid of pairs with less coverage than two-sided thresholds on two populations, and with
-more on the third, persons, where the walk of the two-sided policy fails early. Tables come without
-other rows to guide policies with several thresholds, which then give a third of their calibration
-rows away. Neither MAPIE nor TorchCP was made for this question; what they were given to do is said
+test; on a grid of pairs with less coverage than two-sided thresholds. Tables come without other
+rows to guide policies with several thresholds, which then give a third of their calibration rows
+away. Neither MAPIE nor TorchCP was made for this question; what they were given to do is said
 in `benchmarks/_exit_peers.py`. The drawn gate is a noisy copy of the confidence, so it cannot win
 here, and a table of one confidence says nothing about sets.
 """.strip()
