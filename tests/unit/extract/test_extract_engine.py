@@ -291,9 +291,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             return features
 
     source = open_source(image_folder(tmp_path / "images", {"a": 9}))
-    message = (
-        r"stub gives 'patch_mean' features that are not finite for 'a/00\d\.png'\. Compute"
-    )
+    message = r"stub gives 'patch_mean' features that are not finite for 'a/00\d\.png'\. Compute"
     with pytest.raises(BackboneError, match=message):
         extract(source, tmp_path / "s.zarr", backbone=Odd(), batch_size=4, rows_per_shard=4)
     with pytest.raises(BackboneError, match="not finite for 'the reference image'"):
