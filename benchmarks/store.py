@@ -2,6 +2,8 @@
 
 Run `python -m benchmarks.store > benchmarks/results/store.jsonl`. All reads are of a warm page
 cache; all contestants are timed in turn in each repetition, and ratios are taken per repetition.
+Writes go to new files. How fast np.save is then depends on whether the pages it gets were used
+before: its spread says so, and the ratio of writes has one as wide.
 """
 
 import argparse
