@@ -1,9 +1,10 @@
 """Reading, checking and writing configuration."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from selectkit.config.run_config import RunConfig
 from selectkit.errors import ConfigError
@@ -25,13 +26,35 @@ def build(cls: type[T], settings: Mapping[str, Any], where: str = "settings") ->
     Raises:
         ConfigError: With all unknown keys and unusable values in one message.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+    from pydantic import ValidationError
 
-    adapter: TypeAdapter[T] = TypeAdapter(with_config(ConfigDict(extra="forbid"))(cls))
     try:
-        return adapter.validate_python(dict(settings))
+        built: T = _adapter(cast(Hashable, cls)).validate_python(dict(settings))
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(map(_problem, error.errors())) + ".") from None
+    problems = list(_no_switches(settings, built))
+    if problems:
+        raise ConfigError(f"{where}: " + "; ".join(problems) + ".")
+    return built
+
+
+@cache
+def _adapter(cls: Hashable) -> Any:
+    """Checks settings: unknown keys, NaN and infinity are refused."""
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    strict = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+    return TypeAdapter(strict(cast(type[Any], cls)))
+
+
+def _no_switches(settings: Mapping[str, Any], built: object, table: str = "") -> Iterator[str]:
+    """Say where true or false stands for a number, which would otherwise be 1 or 0."""
+    for name, value in settings.items():
+        found = getattr(built, name)
+        if isinstance(value, Mapping):
+            yield from _no_switches(value, found, f"{table}{name}.")
+        elif isinstance(value, bool) and not isinstance(found, bool):
+            yield f"{table}{name} = {value!r}: Input should be a value, not true or false"
 
 
 def read_toml(path: Path) -> RunConfig:

@@ -32,6 +32,7 @@ from selectkit.pipeline.recipes import TRAINED, idle, require_sensible, without_
 
 FIXED = ("positive", "select_by", "device", "folds", "tensorboard")
 MOST = 10_000
+_LARGEST = 2**53  # whole numbers up to here are exact, and differences of any two finite
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def read_sweep(path: Path, base: FitConfig) -> Sweep:
 def _grid(table: Any, path: Path) -> dict[str, list[Any]]:
     for name, values in _settings(table, "grid", path).items():
         if not isinstance(values, list) or not values:
-            raise ConfigError(f"{path}: [grid] {name} must be a list of values, got {values!r}.")
+            raise ConfigError(
+                f"{path}: [grid] {name} must be a list of values, at least one, got {values!r}."
+            )
     return dict(table)
 
 
@@ -137,7 +140,7 @@ def _draws(table: Any, path: Path) -> Iterator[dict[str, Any]]:
         return
     rest = dict(_settings(table, "random", path, also=("draws", "seed")))
     n, seed = rest.pop("draws", None), rest.pop("seed", 0)
-    if not isinstance(n, int) or not 1 <= n <= MOST or not isinstance(seed, int) or seed < 0:
+    if type(n) is not int or not 1 <= n <= MOST or type(seed) is not int or seed < 0:
         raise ConfigError(
             f"{path}: [random] needs draws = 1 to {MOST:,}, and may have a seed >= 0."
         )
@@ -157,12 +160,14 @@ def _source(name: str, value: Any, path: Path) -> "Range | list[Any]":
         return value
     if isinstance(value, dict) and {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         found = Range(**value)
-        numbers = all(type(v) in {int, float} for v in (found.low, found.high))
+        ends = (found.low, found.high)
+        numbers = all(type(v) in {int, float} and abs(v) <= _LARGEST for v in ends)
+        numbers = numbers and isinstance(found.log, bool)
         if numbers and found.low < found.high and (found.low > 0 or not found.log):
             return found
     raise ConfigError(
-        f"{path}: [random] {name} must be a list of values, or {{ low = a, high = b }} with a < b, "
-        "with log = true for a > 0 drawn in the logarithm."
+        f"{path}: [random] {name} = {value!r} must be a list of values, or {{ low = a, high = b }} "
+        "with finite a < b, with log = true for a > 0 drawn in the logarithm."
     )
 
 

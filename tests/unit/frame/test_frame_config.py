@@ -25,6 +25,20 @@ def test_all_mistakes_come_in_one_message(tmp_path: Path) -> None:
     assert str(file) in text
 
 
+def test_numbers_are_finite_and_no_switches() -> None:
+    for settings, part in (
+        (
+            {"fit": {"learning_rate": float("inf")}},
+            "fit.learning_rate = inf: Input should be",
+        ),
+        ({"fit": {"coverage_penalty": float("nan")}}, "fit.coverage_penalty = nan"),
+        ({"fit": {"hidden": True}}, "fit.hidden = True: Input should be a value, not true or fal"),
+    ):
+        with pytest.raises(ConfigError, match=part):
+            config.build(config.RunConfig, settings)
+    assert config.build(config.RunConfig, {"fit": {"tensorboard": True}}).fit.tensorboard
+
+
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.toml is missing. `selectkit config init`"):
         config.read_toml(tmp_path / "a.toml")
