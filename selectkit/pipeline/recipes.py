@@ -110,6 +110,16 @@ def without_unused(config: FitConfig) -> FitConfig:
     return replace(config, **{name: getattr(_DEFAULT, name) for name in reset})
 
 
+def goes_together(config: FitConfig) -> bool:
+    """Return whether the loss is one that the head can be trained with; others look at none."""
+    return config.head not in TRAINED or loss_name(config) in LOSSES[config.head]
+
+
+def _head_for(loss: str | None) -> str:
+    """The trained head that has a loss; "mlp" when none is asked for."""
+    return next((head for head, names in LOSSES.items() if loss in names), "mlp")
+
+
 def require_sensible(config: FitConfig) -> None:
     """Refuse settings that contradict one another.
 
@@ -119,12 +129,11 @@ def require_sensible(config: FitConfig) -> None:
     Raises:
         ConfigError: If the loss is not one for the head, or a setting would be ignored.
     """
-    if config.head in TRAINED and loss_name(config) not in LOSSES[config.head]:
+    if not goes_together(config):
         known = " or ".join(LOSSES[config.head])
-        other = next(head for head, names in LOSSES.items() if config.loss in names)
         raise ConfigError(
             f"head {config.head} is trained with {known}, not {config.loss}; "
-            f"use --head {other} for that."
+            f"use --head {_head_for(config.loss)} for that."
         )
     if is_conformal(config):
         target_of(config)
@@ -138,7 +147,8 @@ def require_sensible(config: FitConfig) -> None:
     names, one = ", ".join(ignored), len(ignored) == 1
     if config.head not in TRAINED:
         what = "is a setting" if one else "are settings"
-        why = f"{what} of trained heads; head {config.head} has none. Add --head mlp"
+        head = _head_for(config.loss)
+        why = f"{what} of trained heads; head {config.head} has none. Add --head {head}"
     elif set(ignored) <= set(_OF_SAM):
         why = f"{'needs' if one else 'need'} Friendly SAM. Add --sam-rho 0.05"
     elif config.init is not None and set(ignored) <= set(_OF_FIRST):

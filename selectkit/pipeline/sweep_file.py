@@ -13,7 +13,8 @@
     class_weights = ["none", "balanced"]
 
 Keys are settings of `fit`; "none" is the absence of a setting that may be absent. What the file
-does not mention is as the command says.
+does not mention is as the command says. Where both head and loss vary, each head is tried with the
+losses it can be trained with.
 """
 
 import itertools
@@ -28,7 +29,13 @@ import numpy as np
 
 from selectkit.config import FitConfig, build
 from selectkit.errors import ConfigError
-from selectkit.pipeline.recipes import TRAINED, idle, require_sensible, without_unused
+from selectkit.pipeline.recipes import (
+    TRAINED,
+    goes_together,
+    idle,
+    require_sensible,
+    without_unused,
+)
 
 FIXED = ("positive", "select_by", "device", "folds", "tensorboard")
 MOST = 10_000
@@ -113,12 +120,16 @@ def read_sweep(path: Path, base: FitConfig) -> Sweep:
     both = sorted(set(grid) & set(draws[0]))
     if both:
         raise ConfigError(f"{path}: {', '.join(both)} cannot be in [grid] and in [random].")
+    named = {*grid, *draws[0]}
     configs = [
         _config(base, dict(zip(grid, chosen, strict=True)) | draw, path)
         for chosen in itertools.product(*grid.values())
         for draw in draws
     ]
-    named = {*grid, *draws[0]}
+    if {"head", "loss"} <= named:
+        configs = _going_together(configs, path)
+    for config in configs:
+        _require_sensible(config, path)
     _require_looked_at(named, configs, path)
     distinct = tuple(dict.fromkeys(without_unused(config) for config in configs))
     varied = [f.name for f in fields(FitConfig) if f.name in named and _differs(f.name, distinct)]
@@ -187,10 +198,26 @@ def _settings(table: Any, name: str, path: Path, also: tuple[str, ...] = ()) -> 
 def _config(base: FitConfig, values: Mapping[str, Any], path: Path) -> FitConfig:
     absent = {f.name for f in fields(FitConfig) if f.default is None}
     given = {k: None if v == "none" and k in absent else v for k, v in values.items()}
-    config = build(FitConfig, asdict(base) | given, where=str(path))
-    if config.head in TRAINED:
+    return build(FitConfig, asdict(base) | given, where=str(path))
+
+
+def _going_together(configs: list[FitConfig], path: Path) -> list[FitConfig]:
+    """Leave out heads with losses of other heads; each head and loss must be left somewhere."""
+    found = [config for config in configs if goes_together(config)]
+    heads, losses = {c.head for c in found}, {c.loss for c in found if c.head in TRAINED}
+    for config in configs:
+        if config.head not in heads or config.loss not in losses:
+            _require_sensible(config, path)
+    return found
+
+
+def _require_sensible(config: FitConfig, path: Path) -> None:
+    if config.head not in TRAINED:
+        return
+    try:
         require_sensible(replace(without_unused(config), select_by=FitConfig().select_by))
-    return config
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _require_looked_at(named: set[str], configs: list[FitConfig], path: Path) -> None:

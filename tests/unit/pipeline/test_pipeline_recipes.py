@@ -95,6 +95,7 @@ def test_the_defaults_of_settings_and_recipe_agree() -> None:
     ("settings", "words"),
     [
         ({"head": "linear", "epochs": 3}, "epochs is a setting of trained heads; head linear has"),
+        ({"head": "linear", "loss": "gamblers"}, "has none. Add --head abstain, or leave it out"),
         ({"head": "knn", "gamma": 3.0, "clip": 1.0}, "gamma, clip are settings of trained heads"),
         ({"head": "mlp", "gamma": 3.0}, "gamma is no setting of cross_entropy. Take another"),
         ({"head": "three", "loss": "focal"}, "trained with selective_net, not focal; use --head m"),

@@ -53,6 +53,24 @@ def test_none_is_the_absence_of_a_setting(tmp_path: Path) -> None:
     assert {c.class_weights for c in plan.configs} == {None}
 
 
+def test_heads_are_tried_with_their_own_losses(tmp_path: Path) -> None:
+    heads = "[grid]\nhead = ['linear', 'mlp', 'three', 'abstain']\n"
+    plan = _read(tmp_path, heads + "loss = ['none', 'focal', 'gamblers']\n")
+    assert [(c.head, c.loss) for c in plan.configs] == [
+        ("linear", None), ("mlp", None), ("mlp", "focal"), ("three", None),
+        ("abstain", None), ("abstain", "gamblers"),
+    ]  # fmt: skip
+    for text, words in (
+        (heads + "loss = ['focal', 'gamblers']", "head three is trained with selective_net, not"),
+        ("[grid]\nhead = ['mlp', 'linear']\nloss = ['gamblers']", "sweep.toml: head mlp is train"),
+        ("[grid]\nhead = ['mlp', 'linear']\nloss = ['focal', 'gamblers']", "use --head abstain"),
+        ("[grid]\nhead = ['knn', 'linear']\nloss = ['focal']", "no configuration looks at loss"),
+        ("[grid]\nloss = ['focal', 'gamblers']", "use --head abstain for that"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            _read(tmp_path, text)
+
+
 def test_settings_that_a_head_does_not_look_at_are_not_tried_twice(tmp_path: Path) -> None:
     plan = _read(tmp_path, "[grid]\nhead = ['linear', 'mlp']\nlearning_rate = [0.1, 0.2]\n")
     assert [(c.head, c.learning_rate) for c in plan.configs] == [
