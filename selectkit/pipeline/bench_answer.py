@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from selectkit.percent import percent
 from selectkit.pipeline.bench_rows import Float64s
 from selectkit.pipeline.bench_splits import Trial
 from selectkit.report import markdown, promises
@@ -197,7 +198,7 @@ class PolicyBench:
         return [
             f"{self.splits:,} random re-splits of {self.rows:,} rows ({self.source}): "
             f"{self.n_calib:,} to calibrate, {test:,} to test; a promise may be broken in "
-            f"{_percent(self.delta)} of re-splits",
+            f"{percent(self.delta)} of re-splits",
             "broken: the risk on all rows, which are the population that calibration rows are "
             "drawn from, is above the promise, as a share of all re-splits (95 % interval); this "
             "is what a promise with confidence is about, and giving up breaks nothing. A promise "
@@ -207,8 +208,8 @@ class PolicyBench:
             "coverage, error and cost are means over the test parts; slack is the reported bound "
             "less the risk on all rows",
             *(
-                f"NOT KEPT: {s.policy} broke {s.target} in {_percent(s.broken.rate)} of re-splits, "
-                f"at least {_percent(s.broken.low)} where {_percent(self.delta)} is allowed"
+                f"NOT KEPT: {s.policy} broke {s.target} in {percent(s.broken.rate)} of re-splits, "
+                f"at least {percent(s.broken.low)} where {percent(self.delta)} is allowed"
                 for s in self.refuted
             ),
         ]
@@ -239,21 +240,21 @@ class PolicyBench:
         columns: list[tuple[str, list[str]]] = [
             ("policy", [s.policy for s in rows]),
             ("promise", [KINDS[s.kind] for s in rows]),
-            ("gave up", [_percent(s.gave_up) for s in rows]),
-            ("coverage", [_percent(s.coverage) for s in rows]),
+            ("gave up", [percent(s.gave_up) for s in rows]),
+            ("coverage", [percent(s.coverage) for s in rows]),
             ("exit error", [_share(s.error) for s in rows]),
             ("FNR", [_share(s.fnr) for s in rows]),
             ("risk", [_share(s.risk) for s in rows]),
             ("slack", [_share(s.slack) for s in rows]),
             ("broken", ["-" if s.gave_up == 1 else _interval(s.broken) for s in rows]),
-            ("on test", ["-" if s.gave_up == 1 else _percent(s.broken_test.rate) for s in rows]),
+            ("on test", ["-" if s.gave_up == 1 else percent(s.broken_test.rate) for s in rows]),
             ("set size", [_number(s.size) for s in rows]),
             ("cost", [_number(s.cost) for s in rows]),
             ("fit, ms", [f"{s.milliseconds:.3g}" for s in rows]),
         ]
         used = [(name, cells) for name, cells in columns if set(cells) != {"-"}]
         return (
-            f"{target} at {_percent(1 - self.delta)} confidence",
+            f"{target} at {percent(1 - self.delta)} confidence",
             [name for name, _ in used],
             [list(line) for line in zip(*(cells for _, cells in used), strict=True)],
         )
@@ -262,10 +263,6 @@ class PolicyBench:
 def _mean(values: Float64s) -> float | None:
     given = values[~np.isnan(values)]
     return float(given.mean()) if given.size else None
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def _share(value: float | None) -> str:
@@ -277,4 +274,4 @@ def _number(value: float | None) -> str:
 
 
 def _interval(share: Share) -> str:
-    return f"{_percent(share.rate)} ({100 * share.low:.3g} to {100 * share.high:.3g})"
+    return f"{percent(share.rate)} ({100 * share.low:.3g} to {100 * share.high:.3g})"

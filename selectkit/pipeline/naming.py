@@ -4,6 +4,8 @@ import math
 from collections import Counter
 from typing import TypeAlias
 
+from selectkit import percent as shares
+from selectkit.percent import at_most, confidence
 from selectkit.policies import CascadePolicy, Costs, ExitPolicy, ScrcPolicy, Target
 from selectkit.policies.words import no_less
 from selectkit.report import Promise
@@ -60,7 +62,7 @@ def bound_of(policy: Policy) -> str:
     )
     lines = []
     for (risk, alpha, kind, about), count in seen.items():
-        line = f"{risk.replace('set_', 'set ').replace('_', ' ')} <= {_exactly(alpha)}"
+        line = f"{risk.replace('set_', 'set ').replace('_', ' ')} <= {at_most(alpha)}"
         if risk == "cost" and costs is not None:
             line = f"mean cost <= {no_less(alpha * costs.largest)}"
         if about is not None:
@@ -79,7 +81,7 @@ def asked_of(policy: Policy) -> str:
     asked = " and ".join(parts)
     match promise_of(policy):
         case "pac":
-            return f"{asked}, confidence {_exactly(1 - delta_of(policy))}"
+            return f"{asked}, confidence {confidence(delta_of(policy))}"
         case "expectation":
             return f"{asked}, on average"
     return asked
@@ -96,16 +98,11 @@ def promise_of(policy: Policy) -> Promise:
 
 def percent(value: float) -> str:
     """Return a rate as text for the terminal."""
-    return "-" if math.isnan(value) else f"{100 * value:.3g} %"
-
-
-def _exactly(rate: float) -> str:
-    """A rate that must not be rounded up to a stronger claim: 0.9995 is no 100 %."""
-    return f"{100 * rate:.10g} %"
+    return "-" if math.isnan(value) else shares.percent(value)
 
 
 def _rate(policy: Policy, target: Target) -> str:
     if target.risk == "coverage":
-        return f"coverage of {_exactly(target.alpha)}"
+        return f"coverage of {at_most(target.alpha)}"
     of_sets = "set " if isinstance(policy, ScrcPolicy) and policy.exits == "accepted" else ""
-    return f"{of_sets}{target.risk} <= {_exactly(target.alpha)}"
+    return f"{of_sets}{target.risk} <= {at_most(target.alpha)}"

@@ -10,6 +10,7 @@ import numpy as np
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError
 from selectkit.fields import Fields
+from selectkit.percent import confidence
 from selectkit.policies.constraints import (
     DEFERRAL,
     Constraint,
@@ -190,7 +191,7 @@ class GatePolicy:
         told = tuple(c.sentence() for c in self.certificates)
         if len(told) == 1:
             return told
-        return (*told, f"All {len(told)} hold together with {1 - self.delta:.10g} probability.")
+        return (*told, f"All {len(told)} hold together with {confidence(self.delta)} confidence.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy's own fields of `gateparams.json`, as JSON values.

@@ -9,6 +9,7 @@ import numpy as np
 from selectkit.arrays import ArrayLike, class_labels
 from selectkit.errors import ArtifactError, ConfigError
 from selectkit.fields import Fields
+from selectkit.percent import confidence
 from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import OwnScore
 from selectkit.policies.scrc_fit import Calibration, Variant, find_exits, find_sets
@@ -266,9 +267,7 @@ class ScrcPolicy:
             return (self.infeasible.message(),)
         said = tuple(c.sentence() for c in self.certificates)
         if sum(c.kind == "pac" for c in self.certificates) > 1:
-            said += (
-                f"What is promised with {100 * (1 - self.delta):.10g} % confidence holds together.",
-            )
+            said += (f"What is promised with {confidence(self.delta)} confidence holds together.",)
         return said if self.exits == "singletons" else (*said, _NOT_EXITS)
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from selectkit.errors import ArtifactError, ConfigError
 from selectkit.fields import Fields
+from selectkit.percent import confidence
 from selectkit.policies.costs import Costs
 from selectkit.policies.target import Target, Targets
 from selectkit.risk import Certificate, Infeasible
@@ -38,7 +39,7 @@ def sentences(
         c = certificates[0]
         one = ", counting one image of each group" if c.grouped else ""
         together = (
-            f"With {100 * (1 - c.delta):.10g} % confidence over the draw of the calibration split, "
+            f"With {confidence(c.delta)} confidence over the draw of the calibration split, "
             f"all of the following hold together{one}:"
         )
         said = (together, *(f"{_promise(c, costs)} ({c.evidence()})." for c in certificates))
@@ -61,7 +62,7 @@ def _sentence(c: Certificate, costs: Costs | None) -> str:
         return c.sentence()
     one = ", counting one image of each group" if c.grouped else ""
     return (
-        f"With {100 * (1 - c.delta):.10g} % confidence over the draw of the calibration split, "
+        f"With {confidence(c.delta)} confidence over the draw of the calibration split, "
         f"{_promise(c, costs)}{one} ({costs}; {c.evidence()})."
     )
 

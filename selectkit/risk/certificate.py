@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from selectkit.errors import ArtifactError
 from selectkit.fields import Fields
+from selectkit.percent import at_most, confidence, percent
 
 KINDS = ("pac", "expectation", "none")
 _PROMISES = {
@@ -146,14 +147,14 @@ class Certificate:
 
     def promise(self) -> str:
         """Return what is promised, without how sure it is."""
-        promise = f"at most {_exactly(self.alpha)} " + _PROMISES.get(
+        promise = f"at most {at_most(self.alpha)} " + _PROMISES.get(
             self.risk, f"is the {self.risk}"
         )
         return promise if self.about is None else f"{promise} ({self.about})"
 
     def evidence(self) -> str:
         """Return the counts behind the promise."""
-        coverage = f"coverage {_percent(self.coverage)}"
+        coverage = f"coverage {percent(self.coverage)}"
         if self.risk in {"deferral", "not_selected"}:
             return f"{self.errors} of {self.n} deferred; {coverage}"
         errors = _count(self.errors, "error")
@@ -168,15 +169,14 @@ class Certificate:
         if self.grouped:
             promise += ", counting one image of each group"
         if self.kind == "pac":
-            confidence = _exactly(1 - self.delta)
             return (
-                f"With {confidence} confidence over the draw of the calibration split, "
+                f"With {confidence(self.delta)} confidence over the draw of the calibration split, "
                 f"{promise} {evidence}."
             )
         if self.risk == "coverage":
             return (
                 "No guarantee: the threshold was set to accept the most confident "
-                f"{_exactly(self.alpha)} of the calibration split {evidence}."
+                f"{at_most(self.alpha)} of the calibration split {evidence}."
             )
         if self.kind == "expectation":
             return f"On average over draws of the calibration split, {promise} {evidence}."
@@ -245,7 +245,7 @@ class Infeasible:
 
     def message(self) -> str:
         """Return one line that says what is infeasible, why, and what would suffice."""
-        sure = f"with confidence {_exactly(1 - self.delta)}"
+        sure = f"with confidence {confidence(self.delta)}"
         if self.on_average:
             sure = "on average over calibration splits"
         line = (
@@ -267,15 +267,6 @@ def _read(document: Any, cls: type[Any], what: str) -> Fields:
             f"unknown {sorted(set(document) - names)}."
         )
     return read
-
-
-def _exactly(fraction: float) -> str:
-    """A rate that is promised: rounding would promise more, 99.99 % is not 100 %."""
-    return f"{100 * fraction:.10g} %"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
 
 
 def _count(number: int, noun: str) -> str:

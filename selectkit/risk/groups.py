@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, confidence_and_loss
 from selectkit.errors import DataError, RiskError
+from selectkit.percent import confidence
 from selectkit.risk.certificate import Certificate, Infeasible
 from selectkit.risk.threshold import certify_threshold
 from selectkit.stats.binomial import check_level
@@ -73,8 +74,8 @@ class GroupCertificates:
         if not self.joint:
             return tuple(said)
         together = (
-            f"All promises hold together with {100 * (1 - self.delta):.10g} % confidence; each one "
-            f"alone was tested at {100 * (1 - self.delta / len(said)):.6g} %."
+            f"All promises hold together with {confidence(self.delta)} confidence; each one alone "
+            f"was tested at {confidence(self.delta / len(said))}."
         )
         return (*said, together)
 

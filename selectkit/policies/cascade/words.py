@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import inf
 
+from selectkit.percent import confidence, percent
 from selectkit.policies.cascade.stage import Stage
 from selectkit.risk import Certificate
 
@@ -24,7 +25,7 @@ def promises(certificates: Sequence[Certificate], delta: float) -> tuple[str, ..
     told = tuple(c.sentence() for c in certificates)
     if len(told) == 1:
         return told
-    return (*told, f"All {len(told)} hold together with {1 - delta:.3g} probability.")
+    return (*told, f"All {len(told)} hold together with {confidence(delta)} confidence.")
 
 
 def about_stages(stages: Sequence[Stage], n: int) -> tuple[str, ...]:
@@ -69,4 +70,4 @@ def about_cost(
 
 
 def _rate(count: int, n: int) -> str:
-    return f"{100 * count / n:.3g} %"
+    return percent(count / n)

@@ -50,7 +50,7 @@ def test_error_and_coverage_are_certified_by_one_threshold() -> None:
     assert error.risk_upper <= 0.05
     assert deferral.risk_upper <= 0.4
     assert 0.7 < error.coverage < 0.9
-    assert policy.sentences()[-1] == "All 2 hold together with 0.9 probability."
+    assert policy.sentences()[-1] == "All 2 hold together with 90 % confidence."
 
 
 def test_coverage_takes_a_tenth_of_delta_and_is_exact() -> None:

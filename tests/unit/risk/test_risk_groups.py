@@ -58,9 +58,9 @@ def test_sentences_say_what_holds_together() -> None:
     s, wrong, groups = sample()
     said = certify_by_group(s, wrong, groups, alpha=0.05).sentences()
     assert "(group a)" in said[0]
-    assert said[2].startswith("c: INFEASIBLE: error <= 0.05 with confidence 96.66666667 %")
+    assert said[2].startswith("c: INFEASIBLE: error <= 0.05 with confidence 96.66 %")
     assert said[3] == (
-        "All promises hold together with 90 % confidence; each one alone was tested at 96.6667 %."
+        "All promises hold together with 90 % confidence; each one alone was tested at 96.66 %."
     )
     assert len(certify_by_group(s, wrong, groups, alpha=0.05, joint=False).sentences()) == 3
 
