@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, regular_array, shared_chances
+from selectkit.arrays import ArrayLike, real_array, regular_array, shared_chances
 from selectkit.errors import DataError
-from selectkit.metrics.bins import Bins, Scheme, pieces, require_bins
+from selectkit.metrics.bins import Bins, Scheme, in_pieces, pieces, require_bins
 from selectkit.metrics.labelled import Labelled, top_label
 
 Float64s = npt.NDArray[np.float64]
@@ -140,8 +140,10 @@ def confidence_ece(
         0.05
     """
     c, hit = shared_chances(confidence, "confidence"), regular_array(right, "right")
-    if hit.dtype != np.bool_ and not ((hit == 0) | (hit == 1)).all():
-        raise DataError("right must be booleans or 0 and 1.")
+    if hit.dtype != np.bool_:
+        hit = real_array(hit, "right")
+        if not ((hit == 0) | (hit == 1)).all():
+            raise DataError("right must be booleans or 0 and 1.")
     if hit.shape != c.shape:
         raise DataError(f"confidence has shape {c.shape} but right has shape {hit.shape}.")
     return binned_gap(c, hit, n_bins, scheme)
@@ -260,10 +262,13 @@ def debiased_squared_ece(
 
 def binned_gap(confidence: Float64s, right: npt.NDArray[Any], n_bins: int, scheme: Scheme) -> float:
     """Return the mean absolute gap over bins of confidences (N,) and outcomes (N,)."""
-    bins, sums = Bins.of(confidence, n_bins, scheme), np.zeros(n_bins)
-    for rows in pieces(len(confidence), n_bins):
+    bins = Bins.of(confidence, n_bins, scheme)
+
+    def summed(rows: slice) -> Float64s:
         gaps = confidence[rows] - right[rows]
-        sums += np.bincount(bins.index(confidence[rows]), gaps, n_bins)
+        return np.asarray(np.bincount(bins.index(confidence[rows]), gaps, n_bins), np.float64)
+
+    sums = sum(in_pieces(summed, len(confidence), n_bins), np.zeros(n_bins))
     return float(np.abs(sums).sum() / len(confidence))
 
 
@@ -273,8 +278,8 @@ def _width_sums(data: Labelled, n_bins: int) -> Float64s:
     offsets = n_bins * np.arange(data.n_classes)[:, np.newaxis]
     sums = np.zeros(data.n_classes * n_bins)
     for block in data.blocks():
-        index = bins.index(block.columns) + offsets
-        gaps = block.columns.copy()
+        gaps = block.columns.astype(np.float64)
+        index = bins.index(gaps) + offsets
         gaps[block.labels, np.arange(len(block.labels))] -= 1
         sums += np.bincount(index.reshape(-1), gaps.reshape(-1), len(sums))
     return sums

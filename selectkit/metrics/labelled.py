@@ -20,8 +20,10 @@ from selectkit.arrays import (
     shared_class_labels,
 )
 from selectkit.errors import DataError
+from selectkit.metrics.bins import in_pieces
 
 Float64s = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.floating[Any]]
 
 _ENTRIES = 40_960  # of a block
 _WIDE = 32  # classes from which on rows are long enough to be scanned as they lie
@@ -39,28 +41,25 @@ class Block:
     """
 
     rows: slice
-    columns: Float64s
-    top: Float64s
+    columns: Probabilities
+    top: Probabilities
     labels: Ints
 
     @property
-    def of_label(self) -> Float64s:
+    def of_label(self) -> Probabilities:
         """Shape (rows,), the probability of the label."""
-        return self._at_labels(self.columns)
+        n = len(self.labels)
+        if not self.columns.flags.c_contiguous:  # the rows as they lie
+            return self.columns[self.labels, np.arange(n)]
+        return self.columns.reshape(-1).take(self.labels * n + np.arange(n))
 
     @property
     def right(self) -> Bools:
         """Shape (rows,): the label is the first of the largest entries; ties are rare."""
-        largest = self.columns == self.top
-        right = self._at_labels(largest)
-        if np.count_nonzero(largest) > len(self.top):
+        right = np.asarray(self.of_label == self.top)
+        if np.count_nonzero(self.columns == self.top) > len(self.top):
             right &= self.columns.argmax(axis=0) == self.labels
         return right
-
-    def _at_labels(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """One entry per row of a table of shape (K, rows)."""
-        n = len(self.labels)
-        return table.reshape(-1).take(self.labels * n + np.arange(n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +107,31 @@ class Labelled:
         """K."""
         return int(self.probabilities.shape[1])
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield all rows in order.
+    def blocks(self, rows: slice = slice(None)) -> Iterator[Block]:
+        """Yield rows in order.
+
+        Args:
+            rows: Which, one after the other; all of them by default.
 
         Yields:
-            Blocks in float64.
+            Blocks in float32 where the probabilities are, else in float64.
 
         Raises:
             DataError: If a value or the sum of a row is not that of a distribution.
         """
+        dtype: type[np.floating[Any]] = np.float64
+        if self.probabilities.dtype == np.float32:
+            dtype = np.float32
+        begin, end, _ = rows.indices(len(self))
         height = max(16, _ENTRIES // self.n_classes)
-        for first in range(0, len(self), height):
-            rows = slice(first, first + height)
+        for first in range(begin, end, height):
+            block = slice(first, min(first + height, end))
             with np.errstate(over="ignore"):
-                p = self.probabilities[rows].astype(np.float64, copy=False)
+                p = self.probabilities[block].astype(dtype, copy=False)
             columns = p.T if self.n_classes >= _WIDE else np.ascontiguousarray(p.T)
             top = columns.max(axis=0)
             require_distributions(columns.T, top.max(), first)
-            yield Block(rows, columns, top, self.labels[rows])
+            yield Block(block, columns, top, self.labels[block])
 
     def check(self) -> None:
         """Refuse what `blocks` refuses.
@@ -161,7 +167,11 @@ def top_label(data: Labelled) -> tuple[Float64s, Bools]:
         DataError: If a value or the sum of a row is not that of a distribution.
     """
     confidence, right = np.empty(len(data)), np.empty(len(data), dtype=np.bool_)
-    for block in data.blocks():
-        confidence[block.rows] = block.top
-        right[block.rows] = block.right
+
+    def read(rows: slice) -> None:
+        for block in data.blocks(rows):
+            confidence[block.rows] = block.top
+            right[block.rows] = block.right
+
+    in_pieces(read, len(data))
     return confidence, right

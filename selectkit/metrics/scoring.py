@@ -135,7 +135,8 @@ def log_losses(data: Labelled) -> Float64s:
     """Return -log p_label per sample, clipped at 1e-12."""
     losses = np.empty(len(data))
     for block in data.blocks():
-        losses[block.rows] = -np.log(np.maximum(block.of_label, 1e-12))
+        of_label = block.of_label.astype(np.float64)
+        losses[block.rows] = -np.log(np.maximum(of_label, 1e-12))
     return losses
 
 
@@ -143,8 +144,8 @@ def brier_losses(data: Labelled) -> Float64s:
     """Return the Brier loss per sample."""
     losses = np.empty(len(data))
     for block in data.blocks():
-        of_label = block.of_label
-        others = np.einsum("kn,kn->n", block.columns, block.columns) - of_label**2
+        columns, of_label = block.columns.astype(np.float64), block.of_label.astype(np.float64)
+        others = np.einsum("kn,kn->n", columns, columns) - of_label**2
         losses[block.rows] = np.maximum(others, 0) + (1 - of_label) ** 2
     return losses
 
