@@ -3,8 +3,8 @@
 Run `python -m benchmarks.metrics > benchmarks/results/metrics.jsonl`. The floor of the areas is one
 argsort; the floor of the bootstrap re-evaluates one metric of the presorted sample on drawn and
 sorted ranks, and the naive loop sorts every resample. Packages that are not installed are left out;
-`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds of one
-core; only the bootstrap uses all, and its wall seconds are there too.
+`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds, of all
+threads together, where no others are named.
 """
 
 import argparse
@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, process_time
 from tracemalloc import get_traced_memory, start, stop
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks import _metrics_peers as peers
 from benchmarks import _metrics_plain as plain
@@ -22,6 +24,7 @@ from benchmarks._figures import figure, middle
 from benchmarks._metrics_peers import Rival
 from benchmarks._metrics_plain import Floats, Labels
 from selectkit import metrics as m
+from selectkit.threads import usable_cores
 
 AREAS = ("aurc", "augrc")
 TOGETHER = (*AREAS, "risk_at_coverage@0.8")
@@ -46,9 +49,10 @@ def report(
     floors: Sequence[Rival],
     others: Sequence[Rival],
     repetitions: int,
+    clock: Callable[[], float] = process_time,
 ) -> None:
     """Print times, ours over the floors' and the peers' over ours, and what answers differ by."""
-    found = times([ours, *floors, *others], repetitions, process_time)
+    found = times([ours, *floors, *others], repetitions, clock)
     for rival in (ours, *floors, *others):
         number, spread = middle(found[rival.name])
         figure(f"{question}: {rival.name}", number, "s", spread=spread, packages=rival.packages)
@@ -138,13 +142,12 @@ def peak(action: Callable[[], object]) -> int:
 
 def calibration(n: int, repetitions: int) -> None:
     p, y = distributions(n, 10)
-    report(
-        f"ECE-15, n = {n:,}, K = 10",
-        Rival("selectkit", lambda: m.ece(p, y), answers=lambda: {"ECE": m.ece(p, y)}),
-        [Rival("plain numpy", lambda: plain.plain_ece(p, y))],
-        peers.binned(p, y),
-        repetitions,
-    )
+    top_labels(f"ECE-15, n = {n:,}, K = 10", p, y, repetitions)
+    cores = f"wall seconds of {usable_cores()} cores"
+    top_labels(f"ECE-15, n = {n:,}, K = 10, {cores}", p, y, repetitions, perf_counter)
+    q = p.astype(np.float32)
+    top_labels(f"ECE-15, n = {n:,}, K = 10, float32", q, y, repetitions)
+    top_labels(f"ECE-15, n = {n:,}, K = 10, float32, {cores}", q, y, repetitions, perf_counter)
     report(
         f"smooth ECE, n = {n:,}, K = 10",
         Rival(
@@ -157,19 +160,38 @@ def calibration(n: int, repetitions: int) -> None:
         repetitions,
     )
     top, right = p.max(axis=1), p.argmax(axis=1) == y
-    report(
-        f"ECE-15 of confidences, n = {n:,}",
-        Rival(
-            "selectkit",
-            lambda: m.confidence_ece(top, right),
-            answers=lambda: {"ECE": m.confidence_ece(top, right)},
-        ),
-        [Rival("plain numpy", lambda: plain.plain_confidence_ece(top, right))],
-        peers.binned_confidences(top, right.astype(np.float64)),
-        repetitions,
-    )
+    for clock, how in ((process_time, ""), (perf_counter, f", {cores}")):
+        report(
+            f"ECE-15 of confidences, n = {n:,}{how}",
+            Rival(
+                "selectkit",
+                lambda: m.confidence_ece(top, right),
+                answers=lambda: {"ECE": m.confidence_ece(top, right)},
+            ),
+            [Rival("plain numpy", lambda: plain.plain_confidence_ece(top, right))],
+            peers.binned_confidences(top, right.astype(np.float64)),
+            repetitions,
+            clock,
+        )
     null = Rival("selectkit", lambda: m.ece_null_level(top))
     report(f"null level of ECE-15, n = {n:,}", null, [], [], repetitions)
+
+
+def top_labels(
+    question: str,
+    p: npt.NDArray[Any],
+    y: Labels,
+    repetitions: int,
+    clock: Callable[[], float] = process_time,
+) -> None:
+    report(
+        question,
+        Rival("selectkit", lambda: m.ece(p, y), answers=lambda: {"ECE": m.ece(p, y)}),
+        [Rival("plain numpy", lambda: plain.plain_ece(p, y))],
+        peers.binned(p, y),
+        repetitions,
+        clock,
+    )
 
 
 def memory(n: int, k: int) -> None:

@@ -2,12 +2,13 @@
 
 Run `python -m benchmarks.store > benchmarks/results/store.jsonl`. All reads are of a warm page
 cache; all contestants are timed in turn in each repetition, and ratios are taken per repetition.
-Writes go to new files. How fast np.save is then depends on whether the pages it gets were used
-before: its spread says so, and the ratio of writes has one as wide.
+How fast a write is depends on whether the system hands it pages of memory that were used before,
+so writes are measured twice: to new files that stay, and to files that are removed after each turn.
 """
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
@@ -39,7 +40,11 @@ def index_part(rows: range) -> IndexPart:
     )
 
 
-def in_turn(actions: Mapping[str, Callable[[], object]], repetitions: int) -> Times:
+def in_turn(
+    actions: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    after_each: Callable[[], object] = lambda: None,
+) -> Times:
     """Wall times of each action; a first round is not counted."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repetitions + 1):
@@ -47,6 +52,7 @@ def in_turn(actions: Mapping[str, Callable[[], object]], repetitions: int) -> Ti
             start = perf_counter()
             action()
             times[name].append(perf_counter() - start)
+            after_each()
     return {name: found[1:] for name, found in times.items()}
 
 
@@ -95,6 +101,7 @@ def write_features(store: FeatureStore, x: npt.NDArray[np.float16]) -> None:
 
 def save_npy(path: Path, x: npt.NDArray[np.float16]) -> None:
     """What a user without a store would do, as surely on the disk."""
+    path.parent.mkdir(exist_ok=True)
     with path.open("xb") as file:
         np.save(file, x)
         file.flush()
@@ -105,6 +112,12 @@ def save_shards(path: Path, x: npt.NDArray[np.float16], rows_per_shard: int) -> 
     """The same in pieces, each of which an interruption leaves whole."""
     for first in range(0, len(x), rows_per_shard):
         save_npy(path.with_name(f"{path.stem}-{first}.npy"), x[first : first + rows_per_shard])
+
+
+def remove(*folders: Path) -> None:
+    """Remove what was written."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
@@ -121,16 +134,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "store.zarr"
         store = write_index(path, x, options.rows_per_shard)
-        new = (Path(folder) / f"x{i}.npy" for i in count())  # pages of old files would be warm
+        plain = Path(folder) / "plain"
+        new = (plain / f"x{i}.npy" for i in count())
         writes: dict[str, Callable[[], object]] = {
             "store": lambda: write_features(store, x),
             "np.save": lambda: save_npy(next(new), x),
             "np.save, a file per shard": lambda: save_shards(next(new), x, options.rows_per_shard),
         }
         size = f"{len(x):,} x {x.shape[1]} float16"
-        found = in_turn(writes, options.repetitions)
-        report(f"write {size}, fsync included", found, x.nbytes / 1e6)
-        compare(path, Path(folder) / "x0.npy", x, options.repetitions)
+        kept = in_turn(writes, options.repetitions)
+        report(f"write {size}, fsync included", kept, x.nbytes / 1e6)
+        removed = in_turn(writes, options.repetitions, lambda: remove(path / "views", plain))
+        report(f"write {size}, fsync included, files then removed", removed, x.nbytes / 1e6)
+        write_features(store, x)
+        save_npy(plain / "whole.npy", x)
+        compare(path, plain / "whole.npy", x, options.repetitions)
         whole_store(path, options.repetitions)
 
 
