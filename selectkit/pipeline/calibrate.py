@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selectkit import artifact
 from selectkit.cache import Features, FeatureStore
 from selectkit.config import CalibrateConfig
 from selectkit.errors import ConfigError, LeakageError
@@ -18,7 +17,7 @@ from selectkit.pipeline.certify import POLICIES, Certified, Question, SetSetting
 from selectkit.pipeline.choice import Tried, Watch, asked_of, choose_policy
 from selectkit.pipeline.evidence import Evidence, Names, one_per_group
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.run import MEASURED, RunDirectory
+from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.scores import calibrated_gate, save_score, score_named
 from selectkit.pipeline.split import evidence
 from selectkit.pipeline.strata import Strata
@@ -265,20 +264,14 @@ def _write(
     score: str | OwnScore,
     score_fitted_on: str,
 ) -> None:
-    head = {"head": run.head.hash}
-    calibrator_hash = artifact.save(
-        run.path / "calibrator.json",
-        "calibrator",
-        {**result.calibrator.to_dict(), "fitted_on": select.fingerprint, **head},
-    )
-    about = {"calibrator": calibrator_hash, "split": calib.fingerprint, **head}
+    calibrator = run.save_calibrator(result.calibrator, select.fingerprint)
+    about = {"calibrator": calibrator, "split": calib.fingerprint, "head": run.head.hash}
     if result.policy.kind == Gate.kind:
         replace_policy(run.path, result.policy, {**about, "fitted_on": select.fingerprint})
     else:
-        field, files = save_score(run, score, score_fitted_on, calibrator_hash)
+        field, files = save_score(run, score, score_fitted_on, calibrator)
         replace_policy(run.path, result.policy, {**about, **field}, files)
-    for name in MEASURED:
-        (run.path / name).unlink(missing_ok=True)
+    run.forget_measurements()
     run.update("calibrate", config)
 
 

@@ -21,9 +21,10 @@ from selectkit.config import FitConfig
 from selectkit.errors import ConfigError, DataError
 from selectkit.heads.training.conformal_thresholds import allowed_misses, rows_needed
 from selectkit.metrics import bootstrap_weights
+from selectkit.pipeline.fitted import FittedHead, view_hash
 from selectkit.pipeline.inputs import Inputs, folds_of
 from selectkit.pipeline.recipes import loss_of
-from selectkit.pipeline.run import FittedHead, RunDirectory, view_hash
+from selectkit.pipeline.run import RunDirectory
 
 REPLICATES = 400
 _MEASURES = {"fpr": "false positive rate", "deferral": "share deferred"}

@@ -17,22 +17,18 @@ from selectkit.heads import Epoch, Head
 from selectkit.location import local_path
 from selectkit.pipeline.conformal import FineTuning, head_of_run, require_tunable
 from selectkit.pipeline.extract import settled
+from selectkit.pipeline.fitted import FittedHead, view_hash
 from selectkit.pipeline.folds import OutOfFold, cross_fit, require_foldable
 from selectkit.pipeline.inputs import Inputs
+from selectkit.pipeline.log import log_event
+from selectkit.pipeline.logits import gate_of, logits_of
 from selectkit.pipeline.recipes import (
     TRAINED,
     epochs_judged_by,
     is_conformal,
     require_sensible,
 )
-from selectkit.pipeline.run import (
-    FittedHead,
-    RunDirectory,
-    gate_of,
-    log_event,
-    logits_of,
-    view_hash,
-)
+from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.training import OnEpoch, criterion_for, fit_heads, starting_head
 from selectkit.pipeline.unfinished import Unfinished
 

@@ -17,8 +17,9 @@ from selectkit import heads
 from selectkit.arrays import Floats, log_softmax
 from selectkit.config import FitConfig
 from selectkit.errors import ConfigError, DataError
+from selectkit.pipeline.fitted import FittedHead
 from selectkit.pipeline.inputs import Inputs, folds_of
-from selectkit.pipeline.run import FittedHead, logits_by_blocks
+from selectkit.pipeline.logits import logits_by_blocks
 from selectkit.pipeline.training import OnEpoch, fit_heads
 from selectkit.pipeline.unfinished import Unfinished
 

@@ -11,7 +11,8 @@ from selectkit import heads
 from selectkit.cache import FeatureStore, Rows
 from selectkit.config import FitConfig
 from selectkit.errors import ConfigError, DataError
-from selectkit.pipeline.run import feature_blocks, image_keys, recode, view_hash
+from selectkit.pipeline.fitted import image_keys, recode, view_hash
+from selectkit.pipeline.logits import feature_blocks
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from selectkit.pipeline.extract import settled
 from selectkit.pipeline.fit import Watch, finished, require_other_run, watched
 from selectkit.pipeline.folds import require_foldable
 from selectkit.pipeline.inputs import Inputs
+from selectkit.pipeline.log import log_event
 from selectkit.pipeline.recipes import idle, without_unused
 from selectkit.pipeline.reestimate import Reestimate, reestimate, statistic
-from selectkit.pipeline.run import RunDirectory, log_event
+from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.sweep_file import Sweep, read_sweep
 from selectkit.pipeline.training import criterion_for, fit_heads
 from selectkit.pipeline.trials import FIGURES, SweepSummary, Trial

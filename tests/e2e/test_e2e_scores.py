@@ -13,7 +13,7 @@ from selectkit import schemas
 from selectkit.errors import LeakageError
 from selectkit.heads import ThreeHead
 from selectkit.pipeline import RunDirectory
-from selectkit.pipeline.run import gate_of
+from selectkit.pipeline.logits import gate_of
 from selectkit.pipeline.scores import calibrated_gate, fitted_on_train, train_rows
 from selectkit.policies import FITTED, NAMES, SCORES, SoftmaxPolicy
 from selectkit.policies.scores import Gate

@@ -15,7 +15,7 @@ from selectkit.errors import ArtifactError, ConfigError, LeakageError, RiskError
 from selectkit.pipeline import RunDirectory, calibrate, fit
 from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.cascade import calibrate_cascade, cascade_outputs
-from selectkit.pipeline.run import logits_of
+from selectkit.pipeline.logits import logits_of
 from selectkit.policies import CascadePolicy
 from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
 

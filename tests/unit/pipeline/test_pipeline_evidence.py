@@ -11,10 +11,10 @@ from selectkit.errors import DataError, LeakageError
 from selectkit.metrics import bootstrap
 from selectkit.pipeline.calibrate import certified
 from selectkit.pipeline.evidence import one_per_group
+from selectkit.pipeline.fitted import recode
 from selectkit.pipeline.inputs import positive_index
 from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.measure import measure, measure_rates
-from selectkit.pipeline.run import recode
 from selectkit.policies import Decision, Outputs, Target
 
 

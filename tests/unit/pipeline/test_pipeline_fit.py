@@ -14,7 +14,7 @@ from selectkit.errors import CacheError, ConfigError, DataError
 from selectkit.heads import Epoch, LinearHead
 from selectkit.pipeline import RunDirectory, calibrate, evaluate, fit, sweep, training
 from selectkit.pipeline.inputs import Inputs, folds_of
-from selectkit.pipeline.run import logits_of
+from selectkit.pipeline.logits import logits_of
 from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
 
 MLP: dict[str, Any] = {
