@@ -27,12 +27,39 @@ def regular_array(values: ArrayLike, name: str) -> npt.NDArray[Any]:
         The array, not copied when it is one.
 
     Raises:
-        DataError: If rows differ in length.
+        DataError: If rows differ in length, entries are masked, or numpy cannot read the values
+            (of a tensor that needs a gradient or lies on another device, say).
     """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataError(f"{name} has masked entries: leave their rows out, or fill them in.")
     try:
         return np.asarray(values)
     except ValueError:
         raise DataError(f"{name} must be a regular array; its rows differ in length.") from None
+    except (TypeError, RuntimeError) as error:
+        raise DataError(f"{name} cannot be read as an array: {str(error).rstrip('.')}.") from None
+
+
+def real_array(values: ArrayLike, name: str, *, copy: bool = False) -> npt.NDArray[np.float64]:
+    """Return `values` as float64 of whatever shape.
+
+    Args:
+        values: Any real dtype.
+        name: What the caller calls it; used in the message.
+        copy: Whether the caller changes what is returned.
+
+    Returns:
+        The array, unless `copy` not copied when it is float64 already. Entries may be NaN, and
+        infinite where float64 is too small for them.
+
+    Raises:
+        DataError: If it is no array of real numbers.
+    """
+    array = regular_array(values, name)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} must be real numbers, got dtype {array.dtype}.")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64, copy=copy)
 
 
 def finite_matrix(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
@@ -48,7 +75,7 @@ def finite_matrix(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
     Raises:
         DataError: If the shape is wrong or an entry is NaN or infinite (the first row is named).
     """
-    matrix = _as_float64(values, name)
+    matrix = np.ascontiguousarray(real_array(values, name, copy=True))
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DataError(f"{name} must have shape (N, M) with N, M >= 1, got {matrix.shape}.")
     _refuse_non_finite(matrix, name)
@@ -68,7 +95,7 @@ def finite_vector(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
     Raises:
         DataError: If the shape is wrong or an entry is NaN or infinite (the first row is named).
     """
-    vector = _as_float64(values, name)
+    vector = real_array(values, name, copy=True)
     if vector.ndim != 1 or vector.size == 0:
         raise DataError(f"{name} must have shape (N,) with N >= 1, got {vector.shape}.")
     _refuse_non_finite(vector, name)
@@ -155,7 +182,7 @@ def labelled_probabilities(
     Raises:
         DataError: If a shape, a dtype, a value or a row sum is wrong.
     """
-    p = _as_float64(probabilities, "probabilities", copy=False)
+    p = real_array(probabilities, "probabilities")
     if p.ndim != 2 or 0 in p.shape:
         raise DataError(f"probabilities must have shape (N, M) with N, M >= 1, got {p.shape}.")
     if p.shape[1] < 2:
@@ -164,7 +191,7 @@ def labelled_probabilities(
     return p, class_labels(labels, *p.shape)
 
 
-def require_distributions(p: npt.NDArray[np.float64], top: float, first_row: int = 0) -> None:
+def require_distributions(p: npt.NDArray[np.floating[Any]], top: float, first_row: int = 0) -> None:
     """Refuse rows that are no probability distributions.
 
     Args:
@@ -177,11 +204,12 @@ def require_distributions(p: npt.NDArray[np.float64], top: float, first_row: int
             one within 1e-3.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        total = p @ np.ones(p.shape[1])
-    if p.min() >= 0 and top <= 1 + 1e-6 and np.abs(total - 1).max() <= 1e-3:
+        total = p @ np.ones(p.shape[1], dtype=p.dtype)
+    low, high = 1 - 1e-3, 1 + 1e-3
+    if p.min() >= 0 and top <= 1 + 1e-6 and low <= total.min() and total.max() <= high:
         return
     _refuse_non_finite(p, "probabilities", first_row)
-    wrong = (p < 0).any(1) | (p > 1 + 1e-6).any(1) | (np.abs(total - 1) > 1e-3)
+    wrong = (p < 0).any(1) | (p > 1 + 1e-6).any(1) | (total < low) | (total > high)
     row = int(np.flatnonzero(wrong)[0])
     raise DataError(
         f"probabilities in row {first_row + row} are not a distribution: smallest "
@@ -224,7 +252,7 @@ def shared_confidence_and_loss(
     Raises:
         DataError: If a shape or a value is wrong.
     """
-    s = _as_float64(confidence, "confidence", copy=False)
+    s = real_array(confidence, "confidence")
     if s.ndim != 1 or s.size == 0:
         raise DataError(f"confidence must have shape (N,) with N >= 1, got {s.shape}.")
     if not s.min() <= s.max() < np.inf:  # NaN compares as false
@@ -232,7 +260,7 @@ def shared_confidence_and_loss(
         raise DataError(f"confidence is {s[row]} in row {row}; it must be a number.")
     ell = regular_array(loss, "loss")
     if ell.dtype != np.bool_:
-        ell = _as_float64(ell, "loss", copy=False)
+        ell = real_array(ell, "loss")
     if ell.ndim != 1 or ell.size == 0:
         raise DataError(f"loss must have shape (N,) with N >= 1, got {ell.shape}.")
     if ell.dtype != np.bool_ and not -np.inf < ell.min() <= ell.max() < np.inf:
@@ -255,7 +283,7 @@ def shared_chances(values: ArrayLike, name: str) -> npt.NDArray[np.float64]:
     Raises:
         DataError: If the shape is wrong or an entry is no chance.
     """
-    c = _as_float64(values, name, copy=False)
+    c = real_array(values, name)
     if c.ndim != 1 or c.size == 0:
         raise DataError(f"{name} must have shape (N,) with N >= 1, got {c.shape}.")
     if not (c.min() >= 0 and c.max() <= 1 + 1e-6):
@@ -278,15 +306,7 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(p / p.sum(axis=-1, keepdims=True))
 
 
-def _as_float64(values: ArrayLike, name: str, *, copy: bool = True) -> npt.NDArray[np.float64]:
-    array = regular_array(values, name)
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} must be real numbers, got dtype {array.dtype}.")
-    with np.errstate(over="ignore"):  # infinite then, which callers refuse
-        return array.astype(np.float64, copy=copy)
-
-
-def _refuse_non_finite(array: npt.NDArray[np.float64], name: str, first_row: int = 0) -> None:
+def _refuse_non_finite(array: npt.NDArray[np.floating[Any]], name: str, first_row: int = 0) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         wrong = np.argwhere(~finite)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike
+from selectkit.arrays import ArrayLike, regular_array
 from selectkit.calibrate.door import Ints64
 from selectkit.errors import DataError
 
@@ -38,7 +38,7 @@ def checked_folds(folds: ArrayLike | None, labels: Ints64, k: int) -> Ints64:
     """
     if folds is None:
         return default_folds(labels, k)
-    found = np.asarray(folds)
+    found = regular_array(folds, "folds")
     if found.shape != labels.shape or found.dtype.kind not in "iu":
         raise DataError(
             f"folds must be integers of shape {labels.shape}, got {found.dtype} {found.shape}."

@@ -4,13 +4,13 @@ Source of the correction for many comparisons: Holm (1979), "A simple sequential
 multiple test procedure".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import isfinite, nan
+from math import nan
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, Ints, regular_array
+from selectkit.arrays import ArrayLike, Ints, real_array, regular_array
 from selectkit.errors import DataError
 from selectkit.metrics.bootstrap import (
     Float64s,
@@ -199,25 +199,30 @@ def compare_many(
     }
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: ArrayLike) -> list[float]:
     """Return p-values for several questions at once: reject those below alpha.
 
     Args:
-        p: One p-value per question; NaN where there is none.
+        p: Shape (M,), M >= 0: one p-value per question; NaN where there is none.
 
     Returns:
         The adjusted ones, in the same order.
+
+    Raises:
+        DataError: If the shape is wrong or a number is no p-value.
 
     Examples:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
-    adjusted, least = [nan] * len(p), 0.0
-    order = sorted((i for i in range(len(p)) if isfinite(p[i])), key=lambda i: p[i])
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p[i]))
-        adjusted[i] = least
-    return adjusted
+    values = real_array(p, "p-values")
+    if values.ndim != 1 or ((values < 0) | (values > 1)).any():
+        raise DataError(f"p-values must lie in [0, 1], shape (M,), or be NaN; got {p!r:.60}.")
+    adjusted = np.full(len(values), nan)
+    order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
+    times = np.arange(len(order), 0, -1)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, times * values[order]))
+    return [float(each) for each in adjusted]
 
 
 def _compared(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Ints, class_labels
+from selectkit.arrays import ArrayLike, Ints, class_labels, regular_array
 from selectkit.errors import DataError
 from selectkit.policies.outputs import Outputs
 
@@ -59,7 +59,7 @@ def group_names(groups: ArrayLike, n: int) -> npt.NDArray[np.str_]:
     Raises:
         DataError: If the shape is wrong.
     """
-    names = np.asarray(groups)
+    names = regular_array(groups, "groups")
     if names.shape != (n,):
         raise DataError(f"groups must have shape ({n},) to match the rows, got {names.shape}.")
     return names.astype(np.str_)

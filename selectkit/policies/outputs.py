@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import Floats, Ints, finite_matrix, finite_vector
+from selectkit.arrays import Floats, Ints, finite_matrix, finite_vector, regular_array
 from selectkit.errors import DataError
 from selectkit.risk import Certificate, Infeasible
 
@@ -52,8 +52,13 @@ class Outputs:
                 f"probabilities in row {wrong[0]} are not a distribution (sum "
                 f"{p[wrong[0]].sum():.6g}). Pass a calibrator's output, not logits."
             )
-        if self.features is not None and len(self.features) != len(z):
-            raise DataError(f"features have {len(self.features)} rows but logits have {len(z)}.")
+        if self.features is not None:
+            x = regular_array(self.features, "features")
+            if x.ndim != 2:
+                raise DataError(f"features must have shape (N, D), got {x.shape}.")
+            if len(x) != len(z):
+                raise DataError(f"features have {len(x)} rows but logits have {len(z)}.")
+            object.__setattr__(self, "features", x)
         if self.gate is not None:
             u = finite_vector(self.gate, "gate logits")
             if len(u) != len(z):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from selectkit.arrays import ArrayLike, confidence_and_loss, finite_matrix, finite_vector
 from selectkit.errors import DataError, RiskError
 from selectkit.risk.certificate import Certificate, Infeasible, unit
-from selectkit.risk.threshold_candidates import LOWEST
+from selectkit.risk.threshold_candidates import LOWEST, in_precision_of
 from selectkit.stats.binomial import check_level, dkw_lower
 
 Float64s: TypeAlias = npt.NDArray[np.float64]
@@ -85,7 +85,7 @@ def crc_threshold(
     accepted = s >= threshold
     errors, coverage = int((ell[accepted] > 0).sum()), float(accepted.mean())
     lost = float(ell[accepted].sum())
-    return Certificate(
+    found = Certificate(
         risk=risk,
         alpha=alpha,
         delta=delta,
@@ -101,6 +101,7 @@ def crc_threshold(
         assumptions=_ASSUMPTIONS,
         mean_loss=None if lost == errors else lost / n,
     )
+    return in_precision_of(confidence, found)
 
 
 def crc_lambda(

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, finite_matrix
+from selectkit.arrays import ArrayLike, finite_matrix, regular_array
 from selectkit.errors import ArtifactError, DataError, RiskError
 from selectkit.stats.binomial import Float64s
 
@@ -149,7 +149,7 @@ class MmdReference:
 
 def _matrix(features: ArrayLike) -> Any:
     """Features as they are, (N, D): they are converted and checked block by block."""
-    x: np.ndarray[Any, Any] = np.asarray(features)
+    x = regular_array(features, "features")
     x = x[:, None] if x.ndim == 1 else x
     if x.dtype.kind not in "fiub":
         raise DataError(f"features must be real numbers, got dtype {x.dtype}.")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike
+from selectkit.arrays import ArrayLike, regular_array
 from selectkit.errors import ArtifactError, DataError, RiskError
 from selectkit.stats.binomial import Float64s
 
@@ -225,7 +225,7 @@ def _index(reference: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> Flo
 
 
 def _ordered(scores: ArrayLike, least: int) -> Float64s:
-    array: np.ndarray[Any, Any] = np.asarray(scores)
+    array = regular_array(scores, "scores")
     if array.dtype.kind not in "fiub":
         raise DataError(f"scores must be real numbers, got dtype {array.dtype}.")
     if array.ndim != 1 or array.size < least:

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, confidence_and_loss
+from selectkit.arrays import ArrayLike, confidence_and_loss, regular_array
 from selectkit.errors import DataError, RiskError
 from selectkit.percent import confidence
 from selectkit.risk.certificate import Certificate, Infeasible
@@ -118,17 +118,17 @@ def certify_by_group(
         RiskError: If alpha, delta or the denominator make no sense, or a group has no alpha.
     """
     check_level(delta, "delta")
-    s, ell = confidence_and_loss(confidence, loss)
-    names = _names(groups)
-    if names.shape != s.shape:
-        raise DataError(f"groups have shape {names.shape} but confidence has shape {s.shape}.")
+    _, ell = confidence_and_loss(confidence, loss)
+    scores, names = regular_array(confidence, "confidence"), _names(groups)
+    if names.shape != ell.shape:
+        raise DataError(f"groups have shape {names.shape} but confidence has shape {ell.shape}.")
     present: list[Group] = np.unique(names).tolist()
     share = delta / len(present) if joint else delta
     answers: dict[Group, Certificate | Infeasible] = {}
     for group in present:
         mine = names == group
         answer = certify_threshold(
-            s[mine],
+            scores[mine],
             ell[mine],
             alpha=_alpha(alpha, group),
             delta=share,
@@ -151,7 +151,7 @@ def _alpha(alpha: float | Mapping[Group, float], group: Group) -> float:
 
 
 def _names(groups: ArrayLike) -> npt.NDArray[np.generic]:
-    names = np.asarray(groups)
+    names = regular_array(groups, "groups")
     if names.ndim != 1 or names.size == 0 or names.dtype.kind not in "iubU":
         raise DataError(
             f"groups must be integers or strings of shape (N,), N >= 1; got {names.dtype} of shape "

@@ -18,7 +18,7 @@ from math import ceil
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, Bools
+from selectkit.arrays import ArrayLike, Bools, real_array
 from selectkit.errors import RiskError
 from selectkit.risk.budget import labels_needed_at_rate
 from selectkit.risk.certificate import Infeasible
@@ -130,7 +130,7 @@ def joint_certificate(
 def _grid(score: Float64s, thresholds: int | ArrayLike, fewest: int) -> Float64s:
     """Thresholds of "accept iff score > threshold", from lax to strict."""
     if not isinstance(thresholds, int):
-        fixed = np.asarray(thresholds, dtype=np.float64)
+        fixed = real_array(thresholds, "thresholds")
         if fixed.ndim != 1 or fixed.size == 0 or np.isnan(fixed).any():
             raise RiskError(f"thresholds must be numbers of shape (J,), J >= 1; got {fixed.shape}.")
         return np.asarray(np.nextafter(np.unique(fixed), -np.inf))

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools
+from selectkit.arrays import ArrayLike, Bools, real_array, regular_array
 from selectkit.errors import DataError, RiskError
 from selectkit.stats.binomial import binomial_pvalue
 from selectkit.stats.bounded import wsr_pvalues
@@ -133,8 +133,8 @@ def union_pvalues(errors: ArrayLike, n: ArrayLike, alphas: ArrayLike) -> Float64
         DataError: If the counts are malformed.
         RiskError: If a level is outside (0, 1).
     """
-    levels = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
-    k, size = np.asarray(errors), np.asarray(n)
+    levels = np.atleast_1d(real_array(alphas, "alphas"))
+    k, size = regular_array(errors, "errors"), regular_array(n, "n")
     if k.ndim == 1 and len(levels) == 1:
         k = k[:, None]
         size = size[:, None] if size.ndim == 1 else size
@@ -175,7 +175,7 @@ def certify_pvalues(
         DataError: If a p-value is no number in [0, 1].
         RiskError: If delta, the procedure, the order or the starts make no sense.
     """
-    p = np.asarray(pvalues, dtype=np.float64)
+    p = real_array(pvalues, "pvalues")
     if starts is not None and procedure != "multi_start":
         raise RiskError(f'starts belong to the procedure "multi_start", not to {procedure!r}.')
     sequence = _order(order, p.size)
@@ -222,7 +222,7 @@ def pareto_order(pvalues: ArrayLike, objective: ArrayLike) -> Indices:
         >>> pareto_order([0.5, 0.01, 0.3, 0.2], [0.9, 0.2, 0.1, 0.6])
         array([1, 3, 0])
     """
-    p = np.asarray(pvalues, dtype=np.float64)
+    p = real_array(pvalues, "pvalues")
     if p.ndim != 1 or p.size == 0 or np.isnan(p).any():
         raise DataError(f"pvalues must be numbers of shape (M,), M >= 1; got {p.shape}.")
     values = _objective(objective, len(p))
@@ -259,7 +259,7 @@ def loss_pvalues(
         DataError: If an array is malformed or a counted loss is outside [0, 1].
         RiskError: If a level is outside (0, 1).
     """
-    levels = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    levels = np.atleast_1d(real_array(alphas, "alphas"))
     masks = [None] * len(losses) if counted is None else list(counted)
     if not len(losses) == len(levels) == len(masks) > 0:
         raise DataError(
@@ -278,7 +278,7 @@ def loss_pvalues(
 def _order(order: ArrayLike | None, size: int) -> Indices:
     if order is None:
         return np.arange(size)
-    indices = np.asarray(order)
+    indices = regular_array(order, "order")
     if indices.ndim != 1 or indices.size == 0 or indices.dtype.kind not in "iu":
         raise RiskError(f"order must hold indices of settings, got shape {indices.shape}.")
     if len(np.unique(indices)) < len(indices) or indices.min() < 0 or indices.max() >= size:
@@ -287,7 +287,7 @@ def _order(order: ArrayLike | None, size: int) -> Indices:
 
 
 def _objective(objective: ArrayLike, size: int) -> Float64s:
-    values = np.asarray(objective, dtype=np.float64)
+    values = real_array(objective, "objective")
     if values.shape != (size,) or np.isnan(values).any():
         raise DataError(f"objective must be numbers of shape ({size},), got {values.shape}.")
     return values

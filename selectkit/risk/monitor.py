@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, finite_vector
+from selectkit.arrays import ArrayLike, finite_vector, regular_array
 from selectkit.errors import ArtifactError, DataError, RiskError
 from selectkit.risk.certificate import Certificate, unit
 from selectkit.stats.bernstein import bounded_losses
@@ -177,7 +177,8 @@ class RiskMonitor:
         Raises:
             DataError: If a shape or a value is wrong, or probabilities are missing.
         """
-        if np.asarray(losses).shape == (0,) and np.asarray(probabilities).shape in {(), (0,)}:
+        of = [losses] if probabilities is None else [losses, probabilities]
+        if {regular_array(each, "losses").shape for each in of} == {(0,)}:
             return self
         x = bounded_losses(losses)
         w = self._weights(probabilities, x)

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools
+from selectkit.arrays import ArrayLike, Bools, real_array, regular_array
 from selectkit.errors import DataError, RiskError
 from selectkit.stats import binomial_pvalue, clopper_pearson_upper, wsr_upper
 from selectkit.stats.bounded import wsr_pvalues
@@ -112,7 +112,7 @@ class Misses:
         Raises:
             DataError: If the shape is wrong or an entry is NaN.
         """
-        e = np.asarray(entering, dtype=np.float64)
+        e = real_array(entering, "entering")
         if e.ndim != 1 or e.size == 0:
             raise DataError(f"entering must have shape (N,) with N >= 1, got {e.shape}.")
         if np.isnan(e.min()):
@@ -219,10 +219,10 @@ class LossGrid:
                 named).
             RiskError: If the lambdas do not increase or the bound is not positive.
         """
-        ell = np.asarray(values)
+        ell = regular_array(values, "losses")
         if ell.dtype.kind not in "fiub":
             raise DataError(f"losses must be real numbers, got dtype {ell.dtype}.")
-        grid = np.asarray(lambdas, dtype=np.float64)
+        grid = real_array(lambdas, "lambdas")
         if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all():
             raise RiskError(f"lambdas must be finite, of shape (L,), L >= 1; got {grid.shape}.")
         if not (np.diff(grid) > 0).all():

@@ -10,7 +10,7 @@ from math import ceil
 
 import numpy as np
 
-from selectkit.arrays import ArrayLike, Bools, finite_vector
+from selectkit.arrays import ArrayLike, Bools, finite_vector, real_array, regular_array
 from selectkit.errors import DataError, RiskError
 from selectkit.risk.certificate import Certificate, Infeasible, unit
 from selectkit.risk.scrc_losses import Float64s, LossGrid, Misses, SetLosses
@@ -79,7 +79,7 @@ class SelectiveSets:
 
     def accepts(self, score: ArrayLike) -> Bools:
         """Return which rows are accepted: shape (N,) in, shape (N,) out."""
-        return np.asarray(np.asarray(score) > self.threshold)
+        return np.asarray(real_array(score, "score") > self.threshold)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +149,7 @@ def finite_score(score: ArrayLike) -> Float64s:
     Raises:
         DataError: If the shape is wrong or an entry is not finite.
     """
-    s = np.asarray(score)
+    s = regular_array(score, "score")
     if s.dtype == np.float64 and s.ndim == 1 and s.size and -np.inf < s.min() <= s.max() < np.inf:
         return s
     return finite_vector(score, "score")
@@ -277,7 +277,7 @@ def no_lambda(
 
 
 def _mask(counted: ArrayLike, n: int) -> Bools:
-    mask = np.asarray(counted)
+    mask = regular_array(counted, "counted")
     if mask.dtype != np.bool_ or mask.shape != (n,):
         raise DataError(
             f"counted must be booleans of shape ({n},), got {mask.dtype} of shape {mask.shape}."

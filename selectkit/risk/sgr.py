@@ -24,7 +24,7 @@ from selectkit.risk.assumptions import ASSUMPTIONS
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
 from selectkit.risk.threshold import certificate_of, infeasible
-from selectkit.risk.threshold_candidates import Counts, candidates_of
+from selectkit.risk.threshold_candidates import Counts, candidates_of, in_precision_of
 from selectkit.stats.binomial import binomial_pvalue, check_level
 
 _MONOTONE = "the true risk among the accepted never falls when more are accepted"
@@ -82,7 +82,7 @@ def sgr(
         risk=risk,
     )
     return replace(
-        found,
+        in_precision_of(confidence, found),
         method=f"SGR: binary search, union over {steps} steps, exact binomial",
         assumptions=(*ASSUMPTIONS, _MONOTONE),
     )

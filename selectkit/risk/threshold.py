@@ -44,6 +44,7 @@ from selectkit.risk.threshold_candidates import (
     Counts,
     candidates_of,
     grid_of,
+    in_precision_of,
     starts_of,
 )
 from selectkit.risk.threshold_walk import Ranked, exponent, laxest
@@ -66,8 +67,8 @@ def certify_threshold(
     With probability at least 1 - delta over the draw of the calibration split, the true risk of
     "accept iff confidence >= threshold" is at most alpha. A candidate taken from the scores
     themselves is judged by the samples strictly above it, which are independent draws from the
-    accepted distribution, and deployed as the next larger float64, so that exactly those samples
-    are accepted, ties included.
+    accepted distribution, and deployed as the next larger number of the scores' dtype, so that
+    exactly those samples are accepted, ties included.
 
     Args:
         confidence: Shape (N,), higher = accept first; -inf means "always defer": such a sample is
@@ -105,8 +106,9 @@ def certify_threshold(
     s, ell = shared_confidence_and_loss(confidence, loss)
     grid, among_accepted = grid_of(candidates), denominator == "accepted"
     wrong = np.asarray(ell == 1)
+    found: Certificate | Infeasible | None = None
     if ell.dtype != np.bool_ and not (wrong | (ell == 0)).all():
-        return certify_losses(
+        found = certify_losses(
             s,
             ell.astype(np.float64),
             alpha=alpha,
@@ -116,12 +118,12 @@ def certify_threshold(
             risk=risk,
             rng=np.random.default_rng(seed),
         )
-    found = None
-    if grid is None:
+    elif grid is None:
         found = _among_scores(Ranked.of(s, wrong, among_accepted), alpha, delta, risk)
-    return found or _among_candidates(
-        candidates_of(s.copy(), wrong, grid), len(s), among_accepted, alpha, delta, risk
-    )
+    if found is None:
+        walk = candidates_of(s.copy(), wrong, grid)
+        found = _among_candidates(walk, len(s), among_accepted, alpha, delta, risk)
+    return in_precision_of(confidence, found)
 
 
 def _among_scores(ranked: Ranked, alpha: float, delta: float, risk: str) -> Certificate | None:

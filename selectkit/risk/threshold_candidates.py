@@ -1,18 +1,22 @@
 """Thresholds that may be certified, from strict to lax, and what each would accept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike
+from selectkit.arrays import ArrayLike, real_array
 from selectkit.errors import RiskError
 from selectkit.risk.budget import labels_needed
+from selectkit.risk.certificate import Certificate, Infeasible
 
 Float64s = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 LOWEST = float(np.finfo(np.float64).min)
+
+_NARROW = (np.dtype(np.float16), np.dtype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,38 @@ class Candidates:
         return float(np.nextafter(below, np.inf))
 
 
+Answer = TypeVar("Answer", Certificate, Certificate | Infeasible)
+
+
+def in_precision_of(confidence: ArrayLike, answer: Answer) -> Answer:
+    """Return a certificate whose threshold decides the same in float64 and in the scores' dtype.
+
+    Comparing float32 scores with a Python number rounds the number to float32, in numpy 2 and in
+    torch: one just above a score would then accept that score, which is not certified.
+
+    Args:
+        confidence: The scores, as they were passed in.
+        answer: Found on them, compared in float64.
+
+    Returns:
+        The certificate with the smallest number of the scores' dtype that is not below its
+        threshold; anything else as it is.
+    """
+    dtype = np.asarray(confidence).dtype
+    if not isinstance(answer, Certificate) or dtype not in _NARROW:
+        return answer
+    with np.errstate(over="ignore"):
+        rounded = np.array(answer.threshold).astype(dtype)
+    if float(rounded) < answer.threshold:
+        rounded = np.nextafter(rounded, np.array(np.inf, dtype=dtype))
+    return replace(answer, threshold=float(rounded))
+
+
 def grid_of(candidates: ArrayLike | None) -> Float64s | None:
     """Given thresholds from strict to lax; None means those of the scores."""
     if candidates is None:
         return None
-    grid = np.asarray(candidates, dtype=np.float64)
+    grid = real_array(candidates, "candidates")
     if grid.ndim != 1 or grid.size == 0 or np.isnan(grid).any():
         raise RiskError(f"candidates must be numbers of shape (M,), M >= 1; got {grid.shape}.")
     return np.maximum(np.unique(grid)[::-1], LOWEST)

@@ -10,12 +10,11 @@ It is one formula, with no order and no shuffle, for many columns at once. `wsr_
 """
 
 from math import log
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike
+from selectkit.arrays import ArrayLike, regular_array
 from selectkit.errors import DataError
 from selectkit.stats.binomial import Float64s, check_level
 
@@ -79,7 +78,7 @@ def bounded_losses(losses: ArrayLike) -> Float64s:
     Raises:
         DataError: If the shape or the dtype is wrong, or a loss is not finite or outside [0, 1].
     """
-    array: npt.NDArray[Any] = np.asarray(losses)
+    array = regular_array(losses, "losses")
     if array.dtype.kind not in "fiub":
         raise DataError(f"losses must be real numbers, got dtype {array.dtype}.")
     if array.ndim not in {1, 2} or array.size == 0:

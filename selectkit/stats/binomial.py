@@ -14,6 +14,7 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from selectkit.arrays import regular_array
 from selectkit.errors import DataError, RiskError
 
 Count: TypeAlias = int | np.integer
@@ -158,7 +159,7 @@ def check_level(value: float, name: str) -> None:
 
 
 def _counts(errors: Counts | Count, n: Counts | Count) -> tuple[Counts, Counts]:
-    k, size = np.asarray(errors), np.asarray(n)
+    k, size = regular_array(errors, "errors"), regular_array(n, "n")
     for array, name in ((k, "errors"), (size, "n")):
         if array.dtype.kind not in "iu":
             raise DataError(f"{name} must be integer counts, got dtype {array.dtype}.")

@@ -17,7 +17,14 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools, finite_matrix, finite_vector
+from selectkit.arrays import (
+    ArrayLike,
+    Bools,
+    finite_matrix,
+    finite_vector,
+    real_array,
+    regular_array,
+)
 from selectkit.errors import DataError
 from selectkit.stats.binomial import (
     Float64s,
@@ -224,9 +231,9 @@ def hoeffding_bentkus_upper(
 
 def _losses(losses: ArrayLike, counted: ArrayLike | None) -> tuple[Float64s, Bools | None]:
     """Losses (N, M), zero where they do not count; which count."""
-    x, counts = np.asarray(losses), None
+    x, counts = regular_array(losses, "losses"), None
     if counted is not None:
-        counts = np.asarray(counted)
+        counts = regular_array(counted, "counted")
         if counts.dtype != np.bool_ or counts.shape != x.shape:
             raise DataError(
                 f"counted must be booleans of the shape {x.shape} of the losses, "
@@ -370,7 +377,7 @@ def _root_above(
 def _means(
     mean_loss: float | Float64s, n: int | npt.NDArray[np.integer]
 ) -> tuple[Float64s, npt.NDArray[np.int64]]:
-    mean, size = np.asarray(mean_loss, dtype=np.float64), np.asarray(n)
+    mean, size = real_array(mean_loss, "mean_loss"), regular_array(n, "n")
     if not ((mean >= 0) & (mean <= 1)).all():
         raise DataError(f"mean_loss must lie in [0, 1], got {mean_loss}.")
     if size.dtype.kind not in "iu" or (size < 1).any():

@@ -11,9 +11,8 @@ risk control. Holm's rule is `selectkit.metrics.holm`.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Bools
+from selectkit.arrays import ArrayLike, Bools, real_array, regular_array
 from selectkit.errors import DataError, RiskError
 from selectkit.stats.binomial import Float64s, check_level
 
@@ -60,7 +59,7 @@ def split(pvalues: ArrayLike, delta: float, shares: ArrayLike) -> Bools:
         array([ True,  True])
     """
     p = _checked(pvalues, delta)
-    share = np.asarray(shares, dtype=np.float64)
+    share = real_array(shares, "shares")
     if share.shape != p.shape or not (share >= 0).all() or not share.sum() <= 1 + 1e-12:
         raise RiskError(
             f"shares must be {len(p)} numbers >= 0 that sum to at most 1; got shape "
@@ -126,7 +125,7 @@ def multi_start(pvalues: ArrayLike, delta: float, starts: ArrayLike) -> Bools:
 
 
 def _starts(starts: ArrayLike, size: int, delta: float) -> tuple[list[int], list[float]]:
-    index: npt.NDArray[np.integer] = np.asarray(starts)
+    index = regular_array(starts, "starts")
     if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
         raise RiskError(f"starts must be integers of shape (S,), S >= 1; got {starts!r}.")
     if index.min() < 0 or index.max() >= size:
@@ -137,7 +136,7 @@ def _starts(starts: ArrayLike, size: int, delta: float) -> tuple[list[int], list
 
 def _checked(pvalues: ArrayLike, delta: float) -> Float64s:
     check_level(delta, "delta")
-    p = np.asarray(pvalues, dtype=np.float64)
+    p = real_array(pvalues, "pvalues")
     if p.ndim != 1 or p.size == 0:
         raise DataError(f"pvalues must have shape (M,) with M >= 1, got {p.shape}.")
     if not (p.min() >= 0 and p.max() <= 1):  # NaN compares as false

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike
+from selectkit.arrays import ArrayLike, real_array
 from selectkit.errors import DataError, RiskError
 from selectkit.stats.bernstein import bounded_losses
 from selectkit.stats.binomial import Float64s, check_level
@@ -160,9 +160,7 @@ def _before(values: Float64s, first: float) -> Float64s:
 
 
 def _sums(total: Numbers | Number, n: Numbers | Number) -> tuple[Float64s, Float64s]:
-    errors, size = np.broadcast_arrays(
-        np.asarray(total, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    )
+    errors, size = np.broadcast_arrays(real_array(total, "total"), real_array(n, "n"))
     if not (np.isfinite(size).all() and (errors >= 0).all() and (errors <= size).all()):
         raise DataError("total must lie between 0 and n, and n be finite, in every entry.")
     return errors, size

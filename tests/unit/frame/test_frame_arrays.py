@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from selectkit import arrays
 from selectkit.errors import DataError
@@ -23,6 +24,19 @@ def test_complex_and_text_are_refused() -> None:
         arrays.finite_vector(np.zeros(3, dtype=complex), "score")
     with pytest.raises(DataError, match="real numbers, got dtype <U1"):
         arrays.finite_vector(np.array(["a"]), "score")
+
+
+def test_masked_entries_are_refused_and_named() -> None:
+    x = np.ma.array([1.0, 2.0], mask=[False, True])
+    with pytest.raises(DataError, match="score has masked entries: leave their rows out"):
+        arrays.finite_vector(x, "score")
+    x.mask = False
+    assert arrays.finite_vector(x, "score").tolist() == [1, 2]
+
+
+def test_a_tensor_that_needs_a_gradient_says_what_to_do() -> None:
+    with pytest.raises(DataError, match=r"score cannot be read as an array: .*detach\(\)"):
+        arrays.finite_vector(torch.zeros(2, requires_grad=True), "score")
 
 
 def test_inputs_are_copied() -> None:

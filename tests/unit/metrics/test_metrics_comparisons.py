@@ -30,6 +30,12 @@ def test_holm_by_hand(p: list[float], expected: list[float]) -> None:
     assert m.holm(p) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize("p", [[0.1, -0.1], [1.1], [[0.1]], ["a"]])
+def test_holm_refuses_what_is_no_p_value(p: Any) -> None:
+    with pytest.raises(DataError):
+        m.holm(p)
+
+
 def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
     r = rng(1)
     for _ in range(200):
