@@ -1,10 +1,10 @@
 """Are calibrators fitted as fast as can be, and to the minimum?
 
-Run `python -m benchmarks.calibrate > benchmarks/results/calibrate.jsonl`. netcal and
-torch-uncertainty are measured in the same run where they are installed; `PYTHONPATH` may name a
-folder of packages (`pip install --target`). The floors are what an hour of numpy gives: Newton's
-method for a temperature, L-BFGS for Dirichlet calibration. All times are CPU seconds of one
-process; run it with one thread of BLAS.
+Run `python -m benchmarks.calibrate > benchmarks/results/calibrate.jsonl`. netcal,
+torch-uncertainty and dirichletcal are measured in the same run where they are installed;
+`PYTHONPATH` may name a folder of packages (`pip install --target`). The floors are what an hour of
+numpy gives: Newton's method for a temperature, L-BFGS for Dirichlet calibration. All times are CPU
+seconds of one process; run it with one thread of BLAS.
 """
 
 import argparse
@@ -36,6 +36,8 @@ PENALTIES = (1e-3, 1e-3)
 PACKAGES = {
     "netcal": ("numpy", "scipy", "netcal"),
     "torch-uncertainty": ("torch-uncertainty", "torch"),
+    "dirichletcal": ("dirichletcal", "jax"),
+    "dirichletcal, L-BFGS": ("dirichletcal", "jax", "scipy"),
 }
 
 
@@ -154,20 +156,44 @@ def temperatures(n: int, k: int) -> None:
         figure(f"{what}: |T - {name}'s T|", abs(ours - peer), "1", packages=packages)
 
 
+def dirichletcal_fit(p: Floats, y: Labels, optimizer: str) -> Floats:
+    """Its full parametrisation: the objective is then the one minimised here."""
+    package = import_module("dirichletcal.calib.fulldirichlet")
+    fitted = package.FullDirichletCalibrator(*PENALTIES, ref_row=False, optimizer=optimizer)
+    fitted.fit(p, y)
+    return np.asarray(fitted.calibrator_.weights_, dtype=np.float64).ravel()
+
+
 def dirichlets(n: int, k: int, peer: bool) -> None:
     z, y = sample(n, k)
     x = log_softmax(z)
     what = f"Dirichlet-ODIR, n = {n:,}, K = {k}, penalties given"
-    peers: dict[str, Callable[[], object]] = {"L-BFGS": lambda: plain_dirichlet(x, y)}
-    report(what, lambda: Dirichlet.fit(z, y, penalties=PENALTIES), peers if peer else {})
+    fits: dict[str, Callable[[], Floats]] = {}
+    if peer:
+        fits["L-BFGS"] = lambda: plain_dirichlet(x, y)
+    if peer and installed("dirichletcal"):
+        import_module("dirichletcal")  # not on the clock
+        fits["dirichletcal"] = lambda: dirichletcal_fit(softmax(z), y, "newton")
+        fits["dirichletcal, L-BFGS"] = lambda: dirichletcal_fit(softmax(z), y, "fmin_l_bfgs_b")
+    found: dict[str, Floats] = {}
+
+    def kept(name: str) -> None:
+        found[name] = fits[name]()
+
+    report(
+        what,
+        lambda: Dirichlet.fit(z, y, penalties=PENALTIES),
+        {name: partial(kept, name) for name in fits},
+    )
     report(
         f"Dirichlet-ODIR, n = {n:,}, K = {k}, penalties chosen", lambda: Dirichlet.fit(z, y), {}, 1
     )
-    if peer:
-        fitted = Dirichlet.fit(z, y, penalties=PENALTIES)
-        v = np.c_[np.array(fitted.weights), np.array(fitted.bias)].ravel()
-        excess = objective(v, x, y)[0] - objective(plain_dirichlet(x, y), x, y)[0]
-        figure(f"{what}: objective above L-BFGS's", excess, "nats", packages=("numpy", "scipy"))
+    fitted = Dirichlet.fit(z, y, penalties=PENALTIES)
+    v = np.c_[np.array(fitted.weights), np.array(fitted.bias)].ravel()
+    for name, theirs in found.items():
+        excess = objective(v, x, y)[0] - objective(theirs, x, y)[0]
+        packages = PACKAGES.get(name, ("numpy", "scipy"))
+        figure(f"{what}: objective above that of {name}", excess, "nats", packages=packages)
 
 
 def others(n: int) -> None:
