@@ -4,7 +4,6 @@ The store knows no method and decodes no image. Layout: `selectkit.cache.layout`
 becomes visible: `selectkit.cache.ledger`.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,19 +13,19 @@ from typing import Any, Self
 import numpy as np
 
 from selectkit.arrays import Floats, Ints
-from selectkit.cache import dtypes, layout, ledger, manifest, reading
-from selectkit.cache import index as index_
+from selectkit.cache import layout, ledger, manifest, reading, shard_files
+from selectkit.cache import logits as logits_
 from selectkit.cache.files import Files, files_at
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, summary
 from selectkit.cache.leases import LeaseLock
-from selectkit.cache.lock import BusyError
 from selectkit.cache.reading import Features, Rows
 from selectkit.cache.sharded import ShardedArray
+from selectkit.cache.sharing import Entrance
 from selectkit.cache.splits import SplitScheme
 from selectkit.cache.verify import Problem, leftovers, verify
 from selectkit.cache.views import HeadInfo, ViewInfo
-from selectkit.errors import CacheError, ConfigError, DataError
+from selectkit.errors import CacheError, ConfigError
 from selectkit.location import Location, Url
 
 
@@ -180,7 +179,7 @@ class FeatureStore:
         """
         with self._lock.held() as outermost:
             if outermost:
-                self._refresh()
+                self._begin()
             yield
 
     @contextmanager
@@ -204,38 +203,9 @@ class FeatureStore:
         Raises:
             CacheError: If somebody else writes, and something is to be prepared.
         """
-        until = time.monotonic() + patience
-        with ExitStack() as stack:
-            while not self._join(stack, prepare, prepared):
-                if time.monotonic() > until:
-                    stack.enter_context(self._lock.held())  # says that it is busy
-                time.sleep(self._lock.pause)
+        entrance = Entrance(self._lock, self._begin, self._look, prepare, prepared)
+        with entrance.held(patience):
             yield
-
-    def _join(
-        self, stack: ExitStack, prepare: Callable[[], None], prepared: Callable[[], bool]
-    ) -> bool:
-        try:
-            with ExitStack() as attempt:
-                attempt.enter_context(self._lock.held())
-                self._refresh()
-                prepare()
-                self._lock.share()
-                stack.enter_context(attempt.pop_all())
-                return True
-        except BusyError:
-            pass
-        try:
-            with ExitStack() as attempt:
-                attempt.enter_context(self._lock.held(shared=True))
-                self.files.refresh()
-                self._manifest = manifest.read(self.files)
-                joined = prepared()
-                if joined:
-                    stack.enter_context(attempt.pop_all())
-                return joined
-        except BusyError:
-            return False
 
     @contextmanager
     def writing_shard(self, shard: int) -> Iterator[None]:
@@ -256,10 +226,14 @@ class FeatureStore:
             stack.enter_context(self._lock.shard(shard))
             yield
 
-    def _refresh(self) -> None:
-        """Read the manifest again and remove what interrupted writers left. Only when alone."""
+    def _look(self) -> None:
+        """Read the manifest again."""
         self.files.refresh()
         self._manifest = manifest.read(self.files)
+
+    def _begin(self) -> None:
+        """Read the manifest again and remove what interrupted writers left. Only when alone."""
+        self._look()
         self.files.clean("", "index", *(f"commits/{s}" for s in ledger.scopes(self.files)))
 
     def grow(self, rows: int, source: Mapping[str, Any] | None = None) -> None:
@@ -337,9 +311,7 @@ class FeatureStore:
         with self.writing_shard(shard):
             rows = len(self.shard_rows(shard))
             part.check(rows)
-            files = {layout.index_path(shard): index_.to_parquet(part)}
-            images = index_.images_hash(part, rows)
-            ledger.publish(self.files, "index", shard, rows, images, files)
+            shard_files.write_index(self.files, shard, part, rows)
 
     def replace_index(self, shard: int, part: IndexPart, *, drop: Ints) -> None:
         """Write the committed rows of a shard's index anew.
@@ -357,9 +329,7 @@ class FeatureStore:
             part.check(commit.rows)
             kept = {view: self._features(view, shard, commit) for view in self.views()}
             old = self.index_part(shard)
-            files = {layout.index_path(shard): index_.to_parquet(part)}
-            images = index_.images_hash(part, commit.rows)
-            ledger.publish(self.files, "index", shard, commit.rows, images, files)
+            images = shard_files.write_index(self.files, shard, part, commit.rows)
             others = np.delete(np.arange(commit.rows), drop)
             if images != commit.images and not any(
                 (old.content_hash[i], old.status[i]) != (part.content_hash[i], part.status[i])
@@ -384,7 +354,7 @@ class FeatureStore:
         index, commit = (ledger.find(self.files, scope, shard) for scope in ("index", view))
         if index is None or commit is None or not self._same_images(shard, commit, index):
             return {}
-        return self._read_features(view, shard, commit)
+        return shard_files.read_features(self.files, self.view(view), shard, commit)
 
     def _features(self, view: str, shard: int, index: ledger.Commit) -> dict[str, Floats]:
         """The features of a shard that has all the rows of the index; else nothing."""
@@ -392,16 +362,7 @@ class FeatureStore:
         rows = self.shard_rows(shard)
         if commit is None or (commit.rows, commit.images) != (len(rows), index.images):
             return {}
-        return self._read_features(view, shard, commit)
-
-    def _read_features(self, view: str, shard: int, commit: ledger.Commit) -> dict[str, Floats]:
-        arrays = {}
-        for name, (dim, dtype) in self.view(view).features.items():
-            path = layout.chunk_path(layout.feature_folder(view, name), shard)
-            data = ledger.read_file(self.files, path, commit.files[path])
-            stored = np.frombuffer(data[:-4], dtypes.stored_dtype(dtype)).reshape(-1, dim)
-            arrays[name] = dtypes.decode(stored[: commit.rows].copy(), dtype)
-        return arrays
+        return shard_files.read_features(self.files, self.view(view), shard, commit)
 
     def _drop(self, view: str, shard: int, arrays: dict[str, Floats], drop: Ints) -> None:
         for values in arrays.values():
@@ -536,25 +497,9 @@ class FeatureStore:
             DataError: If the names or shapes are not those of the view.
         """
         with self.writing_shard(shard):
-            features = self.view(view).features
-            rows = len(self.shard_rows(shard))
-            if set(arrays) != set(features):
-                raise DataError(
-                    f"view {view!r} holds {', '.join(sorted(features))}; "
-                    f"got {', '.join(sorted(arrays)) or 'nothing'}."
-                )
-            images = self._images(shard, rows)
-            files: dict[str, bytes] = {}
-            for name, (dim, dtype) in sorted(features.items()):
-                what = f"feature {name!r} of shard {shard} of view {view!r}"
-                if arrays[name].shape != (rows, dim):
-                    raise DataError(
-                        f"{what} must have shape {(rows, dim)}, got {arrays[name].shape}."
-                    )
-                path = layout.chunk_path(layout.feature_folder(view, name), shard)
-                stored = dtypes.encode(arrays[name], dtype, what)
-                files[path] = dtypes.chunk_bytes(stored, self.rows_per_shard)
-            ledger.publish(self.files, view, shard, rows, images, files)
+            about, rows = self.view(view), len(self.shard_rows(shard))
+            files = shard_files.feature_files(about, shard, arrays, rows, self.rows_per_shard)
+            ledger.publish(self.files, view, shard, rows, self._images(shard, rows), files)
 
     def array(self, view: str, name: str) -> ShardedArray:
         """Return a feature array for reading; what is committed now is what it holds.
@@ -597,34 +542,11 @@ class FeatureStore:
         layout.checked_name(head, "head")
         info = HeadInfo(tuple(classes), head_hash)
         with self.writing():
-            home = view.partition("+")[0]
-            self.view(home)
-            if logits.shape != (self.rows, len(info.classes)):
-                raise DataError(
-                    f"logits must have shape {(self.rows, len(info.classes))} (rows of the store, "
-                    f"classes), got {logits.shape}."
-                )
-            scope, commits = layout.logits_scope(home, head), self.commits(view)
-            values = self._known_rows(logits, commits)
-            if self.heads(home).get(head) != info:
-                ledger.withdraw(self.files, scope)
-            folder = layout.logits_folder(home, head)
-            document = info.document(self.rows, self.rows_per_shard)
-            layout.write_zarr(self.files, folder, document)
-            for shard, commit in commits.items():
-                first = shard * self.rows_per_shard
-                stored = dtypes.encode(values[first : first + commit.rows], "float32", "logits")
-                path = layout.chunk_path(folder, shard)
-                files = {path: dtypes.chunk_bytes(stored, self.rows_per_shard)}
-                ledger.publish(self.files, scope, shard, commit.rows, commit.images, files)
+            logits_.write(self, view, head, logits, info)
 
     def heads(self, view: str) -> dict[str, HeadInfo]:
         """Return classes and hash of every head whose logits a view holds, by name."""
-        folder = f"views/{view}/logits"
-        names = [
-            n for n in self.files.folders(folder) if self.files.exists(f"{folder}/{n}/zarr.json")
-        ]
-        return {name: HeadInfo.read(self.files, view, name) for name in names}
+        return logits_.heads(self.files, view)
 
     def logits(self, view: str, head: str) -> ShardedArray:
         """Return a head's logits for reading.
@@ -639,15 +561,9 @@ class FeatureStore:
         Raises:
             CacheError: If there are none, or a committed file is missing or of a wrong size.
         """
-        self.view(view)
-        heads = self.heads(view)
-        if head not in heads:
-            raise CacheError(
-                f"view {view!r} of {self.path} has no logits of {head!r}; "
-                f"it has: {', '.join(sorted(heads)) or 'none yet, run `selectkit fit`'}."
-            )
+        info = logits_.head_in(self, view, head)
         folder, scope = layout.logits_folder(view, head), layout.logits_scope(view, head)
-        return self._array(folder, len(heads[head].classes), "float32", scope)
+        return self._array(folder, len(info.classes), "float32", scope)
 
     @property
     def splits(self) -> SplitScheme:
@@ -745,20 +661,10 @@ class FeatureStore:
         )
 
     def _read_index(self, commits: Mapping[int, ledger.Commit]) -> Index:
-        def parts() -> Iterator[index_.StoredPart]:
-            self.files.fetch(layout.index_path(shard) for shard in commits)
-            for shard, commit in commits.items():
-                path = layout.index_path(shard)
-                data = ledger.read_file(self.files, path, commit.files[path])
-                yield index_.StoredPart(path, data, commit.rows, shard * self.rows_per_shard)
-
-        return index_.from_parquet(parts())
+        return shard_files.read_index(self.files, commits, self.rows_per_shard)
 
     def _same_images(self, shard: int, commit: ledger.Commit, index: ledger.Commit) -> bool:
-        """Whether the index still lists the images that a commit's rows came from."""
-        if commit.rows >= index.rows:
-            return commit.rows == index.rows and commit.images == index.images
-        return index_.images_hash(self._read_index({shard: index}), commit.rows) == commit.images
+        return shard_files.same_images(self.files, shard, commit, index, self.rows_per_shard)
 
     def _images(self, shard: int, rows: int) -> str:
         index = ledger.find(self.files, "index", shard)
@@ -768,16 +674,3 @@ class FeatureStore:
                 "write it before the features."
             )
         return index.images
-
-    def _known_rows(self, logits: Floats, commits: Mapping[int, ledger.Commit]) -> Floats:
-        """The logits with NaN in all rows but those with features."""
-        index = self.index()
-        keep = index.ok & reading.within(index, commits, self.rows_per_shard)
-        rows = index.row[keep]
-        wrong = np.flatnonzero(~np.isfinite(logits[rows]).all(axis=1))
-        if wrong.size:
-            name = index.id[keep][wrong[0]]
-            raise DataError(f"the logits of {name!r} are not finite ({wrong.size} such rows).")
-        values = np.full(logits.shape, np.nan, dtype=np.float64)
-        values[rows] = logits[rows]
-        return values
