@@ -14,7 +14,13 @@ from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.session import Extraction
 from selectkit.extract.setup import begun_with
-from selectkit.extract.sources import Source, open_source, reopen, require_readable
+from selectkit.extract.sources import (
+    Source,
+    image_reader,
+    open_source,
+    reopen,
+    require_readable,
+)
 from selectkit.threads import wait_passively
 from selectkit.verbs import also_a_verb
 
@@ -34,6 +40,7 @@ __all__ = [
     "decode",
     "diagnose",
     "extract",
+    "image_reader",
     "load_backbone",
     "open_source",
     "reopen",

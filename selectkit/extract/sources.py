@@ -6,6 +6,7 @@ store stays row i; a source describes itself as JSON and can be opened again fro
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -284,6 +285,30 @@ def reopen(description: dict[str, Any]) -> Source:
     columns = dict(description["columns"])
     columns["label"] = columns["label"] or NO_LABEL
     return ManifestSource.open(place, **columns)
+
+
+def image_reader(description: dict[str, Any], paths: Sequence[str]) -> Callable[[str], bytes]:
+    """Return what reads images of a source that `describe` described, without listing it.
+
+    Args:
+        description: What `Source.describe` returned.
+        paths: The images that will be read, in this order: objects are read ahead.
+
+    Returns:
+        From the path of a record to its bytes; may raise OSError, and RemoteError when the object
+        store as a whole cannot be used.
+
+    Raises:
+        DataError: If the source is of a kind that cannot be opened again.
+    """
+    kind, where = description.get("kind"), str(description.get("location"))
+    if kind == "digits":
+        return DigitsSource().read
+    if kind not in {"folder", "manifest"}:
+        raise DataError(f"a source of kind {kind!r} cannot be opened again. Pass the source.")
+    place = location(where)
+    listing = [Record(path, path, None, None) for path in paths]
+    return ReadAhead(listing, place if kind == "folder" else place.parent).read
 
 
 def require_readable(source: Source) -> None:

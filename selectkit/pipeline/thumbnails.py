@@ -1,11 +1,11 @@
 """Small pictures for the report, read from where the images were; never required."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.cache import Features, FeatureStore
-from selectkit.errors import SelectkitError
+from selectkit.errors import RemoteError, SelectkitError
 from selectkit.report import Thumbnail
 
 SIDE = 128
@@ -32,18 +32,24 @@ def thumbnails(
         the image is no longer readable.
     """
     paths = dict(zip(store.index().row.tolist(), store.index().path, strict=True))
-    read = _reader(store)
-    return lambda chosen: tuple(
-        Thumbnail(
-            id=str(rows.ids[i]),
-            image=read(str(paths[int(rows.rows[i])])),
-            label=rows.classes[rows.y[i]],
-            prediction=rows.classes[prediction[i]],
-            confidence=float(confidence[i]),
-            note=note(int(i)),
+
+    pictures = _Pictures(store)
+
+    def show(chosen: Ints) -> tuple[Thumbnail, ...]:
+        images = pictures.of([str(paths[int(rows.rows[i])]) for i in chosen])
+        return tuple(
+            Thumbnail(
+                id=str(rows.ids[i]),
+                image=image,
+                label=rows.classes[rows.y[i]],
+                prediction=rows.classes[prediction[i]],
+                confidence=float(confidence[i]),
+                note=note(int(i)),
+            )
+            for i, image in zip(chosen, images, strict=True)
         )
-        for i in chosen
-    )
+
+    return show
 
 
 def hardest(score: Floats, among: Bools, n: int, *, highest: bool) -> Ints:
@@ -53,22 +59,35 @@ def hardest(score: Floats, among: Bools, n: int, *, highest: bool) -> Ints:
     return places[order[:n]]
 
 
-def _reader(store: FeatureStore) -> Callable[[str], bytes | None]:
-    from selectkit.extract import decode, reopen
+class _Pictures:
+    """Small pictures of images, None of those that cannot be read any more."""
 
-    try:
-        source = reopen(store.source)
-    except (SelectkitError, OSError):
-        return lambda path: None
+    def __init__(self, store: FeatureStore) -> None:
+        self._source = store.source
+        self._gone = False
 
-    def read(path: str) -> bytes | None:
+    def of(self, paths: Sequence[str]) -> list[bytes | None]:
+        from selectkit.extract import image_reader
+
         try:
-            image = decode(source.read(path))
+            fetch = image_reader(self._source, paths)
+        except SelectkitError:
+            return [None] * len(paths)
+        return [self._picture(fetch, path) for path in paths]
+
+    def _picture(self, fetch: Callable[[str], bytes], path: str) -> bytes | None:
+        from selectkit.extract import decode
+
+        if self._gone:
+            return None
+        try:
+            image = decode(fetch(path))
+        except RemoteError:  # each of the others would be waited for as long
+            self._gone = True
+            return None
         except (SelectkitError, OSError, ValueError):
             return None
         image.thumbnail((SIDE, SIDE))
         buffer = io.BytesIO()
         image.save(buffer, format="PNG", optimize=True)
         return buffer.getvalue()
-
-    return read

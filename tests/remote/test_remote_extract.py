@@ -19,6 +19,7 @@ from selectkit.extract.images import place_of
 from selectkit.extract.sources import FolderSource, reopen
 from selectkit.location import Url, location
 from selectkit.objects import Objects
+from selectkit.pipeline import calibrate, evaluate, fit
 from tests.e2e.conftest import run_cli
 from tests.remote.server import Wire
 from tests.remote.test_remote_store import files, stored
@@ -209,6 +210,28 @@ def test_the_command_line_takes_urls(bucket: Url, photos: Path) -> None:
         result = run_cli(*wrong)
         assert result.code == 2
         assert "a run directory must be a local folder" in result.err
+
+
+def test_a_report_reads_the_images_it_shows_and_no_listing(
+    bucket: Url, photos: Path, wire: Wire
+) -> None:
+    store, run = photos.parent / "s.zarr", photos.parent / "run"
+    extract(open_source(f"{bucket}/photos/"), store, backbone=StubBackbone())
+    fit(store, out=run)
+    calibrate(run, target="coverage=0.5")
+    wire.requests.clear()
+    evaluate(run, replicates=100, thumbnails=3)
+    seen = (run / "report.html").read_text(encoding="utf-8").count("<img ")
+    assert 0 < seen <= 6
+    assert sorted(method for method, _ in wire.requests) == ["GET"] * seen
+    assert all("/photos/" in path and path.endswith(".png") for _, path in wire.requests)
+    wire.cut()
+    before = len(wire.requests)
+    evaluate(run, replicates=100, thumbnails=3)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("image not available") == seen
+    assert "<img " not in page
+    assert len(wire.requests) == before
 
 
 def test_the_command_line_says_an_outage_in_one_line(bucket: Url, photos: Path, wire: Wire) -> None:

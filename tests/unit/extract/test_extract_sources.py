@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from selectkit.errors import ConfigError, DataError
-from selectkit.extract import decode, open_source, reopen, require_readable
+from selectkit.extract import decode, image_reader, open_source, reopen, require_readable
 from tests.unit.extract.extract_tools import encoded, image_folder, noise
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -207,6 +207,21 @@ def test_reopen_says_what_is_gone(tmp_path: Path) -> None:
         reopen({"kind": "folder", "location": str(tmp_path / "gone")})
     with pytest.raises(DataError, match="a source of kind 'mine' cannot be opened again"):
         reopen({"kind": "mine"})
+
+
+def test_images_are_read_without_a_listing(tmp_path: Path) -> None:
+    image_folder(tmp_path / "photos", {"a": 2})
+    image = (tmp_path / "photos/a/001.png").read_bytes()
+    folder = {"kind": "folder", "location": str(tmp_path / "photos")}
+    assert image_reader(folder, ["a/001.png"])("a/001.png") == image
+    manifest = {"kind": "manifest", "location": str(tmp_path / "gone.csv")}
+    assert image_reader(manifest, [])("photos/a/001.png") == image
+    digits = open_source("digits")
+    assert image_reader(digits.describe(), [])("digits/0007.png") == digits.read("digits/0007.png")
+    with pytest.raises(FileNotFoundError):
+        image_reader(folder, ["a/9.png"])("a/9.png")
+    with pytest.raises(DataError, match="a source of kind 'mine' cannot be opened again"):
+        image_reader({"kind": "mine"}, [])
 
 
 def test_digits_are_the_digits() -> None:
