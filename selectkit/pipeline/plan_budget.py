@@ -183,9 +183,10 @@ def _grid(low: float, high: float, alpha: float, delta: float, saw: bool) -> tup
 
 def round_numbers(low: float, high: float) -> tuple[int, ...]:
     """Return those of 1, 2, 5, 10, 20, ... that span two numbers."""
-    steps = [m * 10**e for e in range(max(0, int(log10(max(low, 1)))), 10) for m in (1, 2, 5)]
+    first, last = (int(log10(max(n, 1))) for n in (low, high))
+    steps = [m * 10**e for e in range(first, last + 2) for m in (1, 2, 5)]
     start = max(i for i, step in enumerate(steps) if step <= max(low, 1))
-    end = next((i for i, step in enumerate(steps) if step >= high), len(steps) - 1)
+    end = next(i for i, step in enumerate(steps) if step >= high)
     return tuple(steps[start : end + 1])
 
 

@@ -36,6 +36,7 @@ Starts: TypeAlias = list[tuple[int, float]]
 
 _TESTED = 10_000  # distinct scores that are all tested
 _LENT = 1_000  # rows of larger samples that lend their scores
+_MOST = 2**24  # samples that are tried when asked how many would do
 
 
 def certify_losses(
@@ -213,12 +214,15 @@ def samples_needed(alpha: float, level: float, typical: float = 0.0) -> int:
         typical: The loss of each of them, below alpha.
 
     Returns:
-        The number; `labels_needed` is smaller, because 0/1 losses have an exact test.
+        The number; `labels_needed` is smaller, because 0/1 losses have an exact test. Beyond 2^24
+        only a number that is surely needed.
     """
     low = labels_needed(alpha, level) - 1
+    if low >= _MOST:
+        return low + 1
     return (
-        _smallest(lambda n: log_p(np.full(n, typical), alpha, level) <= log(level), low, 2**24)
-        or 2**24
+        _smallest(lambda n: log_p(np.full(n, typical), alpha, level) <= log(level), low, _MOST)
+        or _MOST
     )
 
 

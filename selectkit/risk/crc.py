@@ -174,7 +174,7 @@ def crc_lambda(
 def _check(alpha: float, bound: float, delta: float) -> None:
     if not 0 < bound < np.inf:
         raise RiskError(f"bound must be a positive number, got {bound}.")
-    if not 0 < alpha < bound:
+    if not 0 < alpha < bound or bound / alpha > 1e300:
         raise RiskError(f"alpha must lie strictly between 0 and bound = {bound:g}, got {alpha}.")
     check_level(delta, "delta")
 

@@ -23,6 +23,7 @@ Float64s = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 _MOST_TEETH = 2**13
+_MOST_IMAGES = 10**15
 _TAIL = 9.0  # standard deviations beyond which a binomial count is left out: less than 1e-16
 
 
@@ -65,7 +66,8 @@ def images_needed(n: int, share: float, sure: float = 0.95) -> int:
         The smallest N with P(Bin(N, share) >= n) >= sure.
 
     Raises:
-        RiskError: If the share is outside (0, 1], or `sure` outside (0, 1).
+        RiskError: If the share is outside (0, 1] or so small that 10^15 images would not do, or
+            `sure` outside (0, 1).
         DataError: If n is negative.
 
     Examples:
@@ -175,7 +177,8 @@ def images_for_power(
         than 8,192 errors would have to be affordable.
 
     Raises:
-        RiskError: If a level, rate, delta or the share makes no sense.
+        RiskError: If a level, rate, delta or the share makes no sense, or 10^15 images would not
+            do.
 
     Examples:
         >>> images_for_power(0.8, 1.0, alpha=0.02, delta=0.1, true_rate=0.01)
@@ -301,6 +304,11 @@ def _smallest(enough: Callable[[int], bool], at_least: int) -> int:
     low, high = at_least, 2 * at_least + 1
     while not enough(high):
         low, high = high, 2 * high
+        if high > _MOST_IMAGES:
+            raise RiskError(
+                "more than 10^15 images would be needed: so few of them are evidence that no "
+                "practical number will do."
+            )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

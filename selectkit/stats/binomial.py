@@ -21,6 +21,8 @@ Count: TypeAlias = int | np.integer
 Counts: TypeAlias = npt.NDArray[np.integer]
 Float64s: TypeAlias = npt.NDArray[np.float64]
 
+_SMALLEST = 1e-300
+
 
 @overload
 def clopper_pearson_upper(errors: Count, n: Count, delta: float) -> float: ...
@@ -51,12 +53,12 @@ def clopper_pearson_upper(
         >>> round(clopper_pearson_upper(0, 149, 0.05), 6)
         0.019905
     """
-    from scipy.special import betaincinv
+    from scipy.special import betainccinv
 
     k, size = _counts(errors, n)
     check_level(delta, "delta")
     full = k == size
-    bound = np.where(full, 1.0, betaincinv(k + 1.0, np.where(full, 1, size - k), 1 - delta))
+    bound = np.where(full, 1.0, betainccinv(k + 1.0, np.where(full, 1, size - k), delta))
     return bound if bound.ndim else float(bound)
 
 
@@ -152,10 +154,12 @@ def check_level(value: float, name: str) -> None:
         name: What the caller calls it.
 
     Raises:
-        RiskError: If the value is not strictly between 0 and 1.
+        RiskError: If the value is not strictly between 0 and 1, or below 1e-300.
     """
     if not 0 < value < 1:
         raise RiskError(f"{name} must be strictly between 0 and 1, got {value}.")
+    if value < _SMALLEST:
+        raise RiskError(f"{name} = {value} is too small to compute with; take {_SMALLEST} or more.")
 
 
 def _counts(errors: Counts | Count, n: Counts | Count) -> tuple[Counts, Counts]:

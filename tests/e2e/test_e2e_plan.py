@@ -120,6 +120,19 @@ def test_no_number_of_labels_is_exit_code_1(cli: Cli, rate: str) -> None:
     assert json.loads(document.out)["feasible"] is False
 
 
+@pytest.mark.parametrize(("prevalence", "code"), [(1e-9, 0), (0.999, 0), (1e-300, 2)])
+def test_extreme_prevalences(cli: Cli, prevalence: float, code: int) -> None:
+    done = cli("plan", "--target", "fnr=0.02", "--prevalence", prevalence, "--json")
+    assert done.code == code
+    if code:
+        assert done.err.startswith("error: more than 10^15 images would be needed")
+        return
+    found = json.loads(done.out)
+    assert found["budget"][1]["calib"] >= 114 / prevalence
+    for curve in found["power"]["curves"]:
+        assert curve["numbers"][-1] >= curve["needed"]["0.95"]
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_the_plot_is_drawn_where_it_was_asked(
     cli: Cli, mine: Path, tmp_path: Path, suffix: str

@@ -124,6 +124,7 @@ def test_where_no_number_will_do() -> None:
         (lambda: images_needed(-1, 0.5), DataError, "n must be at least 0"),
         (lambda: images_needed(3, 0.0), RiskError, "share"),
         (lambda: images_needed(3, 0.5, 1.0), RiskError, "sure"),
+        (lambda: images_needed(3, 1e-320), RiskError, "more than 10\\^15 images would be needed"),
         (lambda: images_for_power(1.0, 0.5, **TEST), RiskError, "level"),
         (lambda: labels_on_average(0.0), RiskError, "alpha"),
         (lambda: labels_on_average(0.1, bound=0), RiskError, "largest loss"),
