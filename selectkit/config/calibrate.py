@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from selectkit.config.cascade import (
+    CostUnit,
+    HumanCost,
+    LastDecides,
+    StageCosts,
+    Stages,
+    ViewSeconds,
+)
 from selectkit.config.setting import Help, Rate, Score
 
 
@@ -23,7 +31,7 @@ class CalibrateConfig:
             "softmax: one threshold on a confidence; two_sided: negative, deferred, positive; "
             "per_class: one threshold for each predicted class; gate: the "
             "trained gate; scrc: prediction sets; cascade: several runs; auto: the one that "
-            "promises most on val_select."
+            "promises most on val_select, a cascade among them where --stages are named."
         ),
     ] = "softmax"
     cost: Annotated[
@@ -79,22 +87,9 @@ class CalibrateConfig:
             "Prediction sets",
         ),
     ] = "accepted"
-    stages: Annotated[
-        str | None, Help("Runs that see what the first one leaves, in order: RUN,RUN.", "Cascades")
-    ] = None
-    stage_costs: Annotated[
-        str | None,
-        Help("Cost of an image in each stage, the first run's first: 0.002,0.03.", "Cascades"),
-    ] = None
-    view_seconds: Annotated[
-        str | None,
-        Help("Instead: seconds to extract an image, VIEW=SECONDS,VIEW=SECONDS; heads are measured.",
-             "Cascades"),
-    ] = None  # fmt: skip
-    cost_unit: Annotated[str, Help("Unit of these costs.", "Cascades")] = "s"
-    human_cost: Annotated[
-        float | None, Help("Cost of an image that no stage decides.", "Cascades")
-    ] = None
-    last_decides: Annotated[
-        bool, Help("The last stage decides every image that reaches it.", "Cascades")
-    ] = False
+    stages: Stages = None
+    stage_costs: StageCosts = None
+    view_seconds: ViewSeconds = None
+    cost_unit: CostUnit = "s"
+    human_cost: HumanCost = None
+    last_decides: LastDecides = False

@@ -1,33 +1,45 @@
 """The verb `calibrate`: a probability calibrator on val_select, an exit policy on val_calib."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selectkit.cache import Features, FeatureStore
+from selectkit.cache import Features
 from selectkit.config import CalibrateConfig
-from selectkit.errors import ConfigError, LeakageError
+from selectkit.errors import ConfigError
 from selectkit.location import local_path
 from selectkit.pipeline.active import replace_policy
 from selectkit.pipeline.calibration import Calibration
+from selectkit.pipeline.calibration_rows import CalibrationRows, evidence_of, scores_of
 from selectkit.pipeline.calibrators import fitted_calibrator
-from selectkit.pipeline.cascade import calibrate_cascade
+from selectkit.pipeline.cascade import certify_cascade
+from selectkit.pipeline.cautions import about_evidence
 from selectkit.pipeline.certify import POLICIES, Certified, Question, SetSettings, softmax
-from selectkit.pipeline.choice import Tried, Watch, asked_of, choose_policy
-from selectkit.pipeline.evidence import Evidence, Names, one_per_group
+from selectkit.pipeline.choice import CASCADE, Tried, Watch, asked_of, choose_policy
+from selectkit.pipeline.evidence import one_per_group
 from selectkit.pipeline.extract import settled
+from selectkit.pipeline.prepared import HEADS_ALONE, PreparedCascade
 from selectkit.pipeline.run import RunDirectory
-from selectkit.pipeline.scores import calibrated_gate, save_score, score_named
-from selectkit.pipeline.split import evidence
-from selectkit.pipeline.strata import Strata
-from selectkit.policies import Costs, Guide, Outputs, OwnScore, SoftmaxPolicy, Target, Targets
+from selectkit.pipeline.scores import save_score
+from selectkit.pipeline.stage_settings import StageSettings
+from selectkit.pipeline.tries import CascadeTry
+from selectkit.policies import (
+    SCORES,
+    Costs,
+    Guide,
+    Outputs,
+    OwnScore,
+    SoftmaxPolicy,
+    Target,
+    Targets,
+)
 from selectkit.policies.scores import Gate
-from selectkit.risk import labels_needed
 
 _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "scrc": ("variant", "sets", "exits"),
-    "cascade": ("stages", "stage_costs", "view_seconds", "cost_unit", "human_cost", "last_decides"),
+    "cascade or auto": (
+        *("stages", "stage_costs", "view_seconds", "cost_unit", "human_cost", "last_decides"),
+    ),
+    "scrc or auto": ("xi",),
 }
 
 
@@ -67,11 +79,12 @@ def calibrate(
     """
     chosen = settled(CalibrateConfig, config, settings)
     _refuse_idle(chosen)
+    stages = StageSettings.of(chosen)
     targets = Targets(()) if chosen.target is None else Targets.parse(chosen.target)
     costs = None if chosen.cost is None else Costs.parse(chosen.cost)
     opened = RunDirectory.open(local_path(run, "a run directory"))
-    if chosen.policy == "cascade":
-        return _cascade(opened, chosen, targets, store)
+    if chosen.policy == CASCADE:
+        return _cascade(opened, chosen, targets, stages, store)
     question = Question(
         targets,
         chosen.delta,
@@ -80,45 +93,43 @@ def calibrate(
         costs,
         SetSettings(chosen.xi, chosen.variant, chosen.sets, chosen.exits),
     )
-    cache = opened.store(store)
-    strata = None if chosen.per_group is None else Strata.of(cache, chosen.per_group)
-    select, raw = opened.outputs(cache, "val_select")
-    fit = fitted_calibrator(chosen.calibrator, raw, select)
-    guide_outputs = replace(raw, probabilities=fit.calibrator.probabilities(raw.logits))
-    calib, outputs = opened.outputs(cache, "val_calib", fit.calibrator)
-    guide = Guide(guide_outputs, select.y, None if strata is None else strata.among(select))
-    rows = _evidence(calib, outputs, guide, None if strata is None else strata.among(calib))
-    scores, fitted_on, about_scores = _scores(chosen, opened, cache, select, guide_outputs)
+    read = CalibrationRows.of(opened, chosen, store)
+    scores, fitted_on, notes = scores_of(chosen, read)
     tried: tuple[Tried, ...] = ()
     kind: str = chosen.policy
     if kind == "auto":
-        units = guide.take(one_per_group(select))
-        tried = choose_policy(question, rows, scores, units, watch=watch)
+        prepared = None if stages is None else read.staged(stages, chosen, store)
+        tried = _tried(question, read, scores, prepared, stages, watch)
         kind = next(t.policy for t in tried if t.chosen)
+        if prepared is not None and stages is not None:
+            if kind == CASCADE:
+                return _certified_cascade(chosen, targets, prepared, tried)
+            more = [n for n in prepared.notes if stages.priced or n != HEADS_ALONE]
+            notes = tuple(dict.fromkeys([*notes, *more]))
         question = asked_of(kind, question)
-    found = POLICIES[kind](question, rows, scores[kind])
-    kept = found.policy.infeasible is not None and opened.has_feasible_policy()
+    found = POLICIES[kind](question, read.rows, scores[kind])
+    alone = read.rows.outputs.take(read.rows.everyone)
     result = Calibration(
         run=opened.path,
         targets=targets,
         delta=chosen.delta,
-        fit=fit,
+        fit=read.fit,
         policy=found.policy,
-        kept=kept,
+        kept=found.policy.infeasible is not None and opened.has_feasible_policy(),
         warnings=(
-            *fit.warnings,
-            *about_scores,
-            *_warnings(targets, chosen, calib, found.n, opened, cache),
+            *read.fit.warnings,
+            *notes,
+            *_warnings(targets, chosen.delta, read, found.n),
             *_dear(found, costs),
         ),
         costs=costs,
         trade_off=found.table,
         tried=tried,
-        coverage=float(found.policy.decide(outputs.take(rows.everyone)).accepted.mean()),
+        coverage=float(found.policy.decide(alone).accepted.mean()),
     )
-    if not kept:
-        _write(opened, chosen, result, select, calib, scores[kind], fitted_on)
-    opened.log("calibrate", split=calib.fingerprint, **result.to_dict())
+    if not result.kept:
+        _write(read, chosen, result, scores[kind], fitted_on)
+    opened.log("calibrate", split=read.calib.fingerprint, **result.to_dict())
     return result
 
 
@@ -148,126 +159,100 @@ def certified(
     Raises:
         LeakageError: If the rows are not those of val_calib.
     """
-    rows = _evidence(calib, outputs, None, None)
+    rows = evidence_of(calib, outputs, None, None)
     found = softmax(Question(Targets([target]), delta, calib.classes, positive), rows, score)
     assert isinstance(found.policy, SoftmaxPolicy)
     return found.policy, found.n
 
 
-def _evidence(
-    calib: Features, outputs: Outputs, guide: Guide | None, strata: Names | None
-) -> Evidence:
-    if calib.split != "val_calib":
-        raise LeakageError(
-            f"a threshold is certified on val_calib only; got the rows of {calib.split}."
-        )
-    return Evidence(outputs, calib.y, calib.ids, calib.groups, guide, calib.fingerprint, strata)
-
-
 def _refuse_idle(config: CalibrateConfig) -> None:
     """Refuse settings that would have no effect."""
     fresh = CalibrateConfig()
-    for policy, names in _ONLY_FOR.items():
+    for policies, names in _ONLY_FOR.items():
         for name in names:
-            if config.policy != policy and getattr(config, name) != getattr(fresh, name):
+            given = getattr(config, name) != getattr(fresh, name)
+            if given and config.policy not in policies.split(" or "):
                 raise ConfigError(
-                    f"--{name.replace('_', '-')} belongs to --policy {policy}, and the policy is "
+                    f"--{name.replace('_', '-')} belongs to --policy {policies}, and the policy is "
                     f"{config.policy}. Leave it out, or name that policy."
                 )
-    if config.policy not in {"scrc", "auto"} and config.xi != fresh.xi:
-        raise ConfigError(f"--xi belongs to --policy scrc, and the policy is {config.policy}.")
-    if config.policy == "cascade" and (config.cost or config.per_group):
+    staged = config.policy == CASCADE or config.stages is not None
+    if staged and (config.cost or config.per_group):
         raise ConfigError(
-            "--cost and --per-group belong to the policies softmax and two_sided; what the stages "
-            "of a cascade cost is said by --stage-costs or --view-seconds."
+            "--cost and --per-group belong to policies of one run, softmax and two_sided; what the "
+            "stages of a cascade cost is said by --stage-costs or --view-seconds."
+        )
+    if staged and config.score not in {*SCORES, Gate.kind}:
+        raise ConfigError(
+            f"--score {config.score} cannot rank the images of a cascade's stages; known there: "
+            f"{', '.join(SCORES)}, {Gate.kind}."
         )
 
 
-def _scores(
-    config: CalibrateConfig,
-    run: RunDirectory,
-    store: FeatureStore,
-    select: Features,
-    outputs: Outputs,
-) -> tuple[dict[str, str | OwnScore], str, tuple[str, ...]]:
-    """The score of every policy, what the chosen score was fitted on, and what to know."""
-    if config.policy == "gate":
-        if config.score not in {CalibrateConfig().score, Gate.kind}:
-            raise ConfigError("--policy gate accepts by the trained gate; leave --score out.")
-        gate, notes = calibrated_gate(select, outputs)
-        return {"gate": gate}, select.fingerprint, notes
-    score, fitted_on, notes = score_named(config.score, run, store, select, outputs)
-    scores: dict[str, str | OwnScore] = {name: score for name in POLICIES if name != "gate"}
-    if config.policy == "auto" and outputs.gate is not None:
-        scores["gate"], more = calibrated_gate(select, outputs)
-        notes = (*notes, *(note for note in more if note not in notes))
-    return scores, fitted_on, notes
+def _tried(
+    question: Question,
+    read: CalibrationRows,
+    scores: dict[str, str | OwnScore],
+    prepared: PreparedCascade | None,
+    settings: StageSettings | None,
+    watch: Watch | None,
+) -> tuple[Tried, ...]:
+    """Try all policies on the independent rows of val_select; with stages on those they share."""
+    alone = one_per_group(read.select)
+    if prepared is None or settings is None:
+        return choose_policy(question, read.rows, scores, read.guide.take(alone), watch=watch)
+    alone = one_per_group(prepared.select)
+    units = Guide(prepared.guides[0], prepared.select.y).take(alone)
+    staged = CascadeTry.of(prepared, alone, priced=settings.priced)
+    return choose_policy(question, read.rows, scores, units, cascade=staged, watch=watch)
 
 
 def _cascade(
-    run: RunDirectory, config: CalibrateConfig, targets: Targets, store: str | Path | None
+    run: RunDirectory,
+    config: CalibrateConfig,
+    targets: Targets,
+    settings: StageSettings | None,
+    store: str | Path | None,
 ) -> Calibration:
     if not targets:
         raise ConfigError("--policy cascade needs a --target, for instance --target error=0.05.")
-    if config.stages is None:
+    if settings is None:
         raise ConfigError(
             "--policy cascade needs --stages RUN,RUN: the runs that see what the first one leaves."
         )
-    answer = calibrate_cascade(
-        [run.path, *(part.strip() for part in config.stages.split(","))],
-        target=str(targets),
-        delta=config.delta,
-        calibrator=config.calibrator,
-        scores=config.score,
-        view_seconds=_named_numbers(config.view_seconds),
-        costs=_numbers(config.stage_costs),
-        unit=config.cost_unit,
-        human=config.human_cost,
-        last_decides=config.last_decides,
-        store=store,
+    stages = settings.opened(run.path, store)
+    select, raw = run.outputs(stages[0].store, "val_select")
+    fit = fitted_calibrator(config.calibrator, raw, select)
+    prepared = PreparedCascade.of(
+        stages, settings, fit=fit, fitted_on=select.fingerprint, scores=config.score
     )
+    return _certified_cascade(config, targets, prepared)
+
+
+def _certified_cascade(
+    config: CalibrateConfig,
+    targets: Targets,
+    prepared: PreparedCascade,
+    tried: tuple[Tried, ...] = (),
+) -> Calibration:
+    answer = certify_cascade(prepared, targets, config.delta, tried)
     if not answer.kept:
-        run.update("calibrate", config)
+        prepared.stages[0].run.update("calibrate", config)
     return answer
 
 
-def _numbers(text: str | None) -> Sequence[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"--stage-costs {text}: give one number for each stage, for instance 0.002,0.03."
-        ) from None
-
-
-def _named_numbers(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    try:
-        pairs = [part.partition("=") for part in text.split(",")]
-        return {name.strip(): float(number) for name, _, number in pairs}
-    except ValueError:
-        raise ConfigError(
-            f"--view-seconds {text}: give VIEW=SECONDS,VIEW=SECONDS, for instance "
-            "small=0.002,large=0.03."
-        ) from None
-
-
 def _write(
-    run: RunDirectory,
+    read: CalibrationRows,
     config: CalibrateConfig,
     result: Calibration,
-    select: Features,
-    calib: Features,
     score: str | OwnScore,
     score_fitted_on: str,
 ) -> None:
-    calibrator = run.save_calibrator(result.calibrator, select.fingerprint)
-    about = {"calibrator": calibrator, "split": calib.fingerprint, "head": run.head.hash}
+    run, select = read.run, read.select.fingerprint
+    calibrator = run.save_calibrator(result.calibrator, select)
+    about = {"calibrator": calibrator, "split": read.calib.fingerprint, "head": run.head.hash}
     if result.policy.kind == Gate.kind:
-        replace_policy(run.path, result.policy, {**about, "fitted_on": select.fingerprint})
+        replace_policy(run.path, result.policy, {**about, "fitted_on": select})
     else:
         field, files = save_score(run, score, score_fitted_on, calibrator)
         replace_policy(run.path, result.policy, {**about, **field}, files)
@@ -276,46 +261,19 @@ def _write(
 
 
 def _warnings(
-    targets: Targets,
-    config: CalibrateConfig,
-    calib: Features,
-    n_used: int,
-    run: RunDirectory,
-    store: FeatureStore,
+    targets: Targets, delta: float, read: CalibrationRows, n_used: int
 ) -> tuple[str, ...]:
-    """Say when val_test cannot verify a promise, when groups repeat, and when choices pile up."""
+    """Say when groups repeat, val_test cannot verify a promise, and when choices pile up."""
     if any(t.risk == "coverage" for t in targets):
         return ()
-    lines = []
-    groups = len(set(calib.groups))
-    if groups < len(calib.y):
-        lines.append(
-            f"val_calib has {len(calib.y):,} images of {groups:,} groups; images of one group are "
-            f"no independent evidence, so one of each was used ({n_used:,} for this target): the "
-            "promise is about a random image of a random group"
-        )
-    for target in targets:
-        needs = labels_needed(target.alpha, config.delta)
-        who, n = evidence(store, "val_test", target.risk, run.head.document["positive"])
-        if n < needs:
-            lines.append(
-                f"val_test has {n:,} {who}; to verify {target} on it at confidence "
-                f"{1 - config.delta:.0%} takes at least {needs:,}: what it shows is only indicative"
-            )
-    before = sum(e["event"] == "calibrate" and e["split"] == calib.fingerprint
-                 and e["feasible"] for e in run.events())  # fmt: skip
-    if before:
-        lines.append(
-            f"{before} earlier policies of this run were certified on the same images; each "
-            "promise holds on its own, but choosing the best of several needs a smaller delta "
-            f"(--delta {config.delta / (before + 1):.3g} for {before + 1})"
-        )
-    if any(event["event"] == "bench policies" for event in run.events()):
-        lines.append(
-            "`bench policies` has read the labels of val_calib: nothing is promised about a policy "
-            "that was chosen by its table; --policy auto chooses on val_select"
-        )
-    return tuple(lines)
+    groups, images = len(set(read.calib.groups)), len(read.calib.y)
+    repeated = (
+        f"val_calib has {images:,} images of {groups:,} groups; images of one group are no "
+        f"independent evidence, so one of each was used ({n_used:,} for this target): the promise "
+        "is about a random image of a random group",
+    )
+    cautions = about_evidence(targets, delta, read.calib, read.run, read.cache)
+    return (*(repeated if groups < images else ()), *cautions)
 
 
 def _dear(found: Certified, costs: Costs | None) -> tuple[str, ...]:

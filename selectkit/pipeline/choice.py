@@ -7,7 +7,7 @@ certificate of the chosen one is as good as if it had been named beforehand.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ import numpy as np
 from selectkit.errors import ConfigError
 from selectkit.pipeline.certify import POLICIES, Question, with_exits
 from selectkit.pipeline.evidence import Evidence
+from selectkit.pipeline.tries import CascadeTry, Draw, Outcome, RunTry
 from selectkit.policies import Guide, OwnScore
 
 Watch = Callable[[int, int, str], None]
 
 DRAWS = 20
 MOST_ROWS = 20_000
+CASCADE = "cascade"
 _MISSES, _ALARMS = {"fnr", "miss_rate"}, {"fpr", "false_alarm"}
 
 
@@ -29,13 +31,18 @@ class Tried:
     """What is to be expected of one policy.
 
     Attributes:
-        policy: A key of `POLICIES`.
+        policy: A key of `POLICIES`, or "cascade".
         certified: Share of simulated calibration splits that gave a certificate, or None when the
             policy was not tried.
         coverage: Mean share of images that it would accept, none where nothing was certified.
-        cost: Mean cost of an image, or None without costs.
+        cost: Mean cost of an image, by which policies are compared then: of its decision where
+            `--cost` prices mistakes, else of the stages that it reaches and of the person who
+            decides what is deferred. None: policies are compared by coverage.
         reason: Why it was not tried.
         chosen: Whether it is the one.
+        computing: Mean cost of the stages that an image reaches, the first run alone for all
+            policies but a cascade; None when nobody said what they cost.
+        unit: Of `computing`, and of `cost` where a person has a price.
     """
 
     policy: str
@@ -44,6 +51,8 @@ class Tried:
     cost: float | None = None
     reason: str = ""
     chosen: bool = False
+    computing: float | None = None
+    unit: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -56,6 +65,7 @@ def choose_policy(
     scores: Mapping[str, str | OwnScore],
     units: Guide,
     *,
+    cascade: CascadeTry | None = None,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> tuple[Tried, ...]:
@@ -67,13 +77,14 @@ def choose_policy(
             whether promises are by group.
         scores: The score of each policy that can be fitted, by its key in `POLICIES`.
         units: Independent rows of val_select.
+        cascade: The same rows as the stages of a cascade see them, to try one too.
         seed: Of the simulation.
         watch: Called after every simulated certification with the number done, the number there
             will be, and the policy.
 
     Returns:
-        One entry for each key of `POLICIES`, the chosen one among them. Of equal ones the first is
-        taken.
+        One entry for each key of `POLICIES`, and one for the cascade; the chosen one is among them.
+        Of equal ones the first is taken.
 
     Raises:
         ConfigError: If there is nothing to choose by.
@@ -84,38 +95,54 @@ def choose_policy(
         )
     if len(units.labels) < 2:
         raise ConfigError("--policy auto needs two images or more in val_select to try policies.")
-    entries = {name: _excluded(name, question, rows, scores) for name in POLICIES}
-    names = [name for name, reason in entries.items() if not reason]
-    done, total = 0, DRAWS * len(names)
-    found: dict[str, list[tuple[bool, float, float]]] = {name: [] for name in names}
-    for draw, half in enumerate(np.random.SeedSequence(seed).spawn(DRAWS)):
-        simulated, other = _simulated(rows, units, np.random.default_rng(half), draw % 2 == 1)
-        for name in names:
-            found[name].append(_judged(name, question, simulated, other, scores[name]))
+    costs = cascade.costs if cascade is not None and cascade.priced else None
+    reasons = {name: _excluded(name, question, rows, scores) for name in POLICIES}
+    tries: dict[str, RunTry | CascadeTry] = {
+        name: RunTry(POLICIES[name], asked_of(name, question), scores[name], costs)
+        for name, reason in reasons.items()
+        if not reason
+    }
+    if cascade is not None:
+        reasons[CASCADE], tries[CASCADE] = "", cascade
+    done, total, n = 0, DRAWS * len(tries), min(len(rows.everyone), MOST_ROWS)
+    found: dict[str, list[Outcome]] = {name: [] for name in tries}
+    for number, own in enumerate(np.random.SeedSequence(seed).spawn(DRAWS)):
+        rng = np.random.default_rng(own)
+        draw = Draw.of(units, n, rng, swapped=number % 2 == 1)
+        for name, one in tries.items():
+            found[name].append(one.outcome(question, draw))
             done += 1
             if watch is not None:
                 watch(done, total, name)
-    tried = [_entry(name, entries[name], found.get(name), question) for name in POLICIES]
-    candidates = [t for t in tried if t.coverage is not None]
-    best = min(candidates, key=lambda t: _loss(t, question)).policy
-    return tuple(Tried(**{**t.to_dict(), "chosen": t.policy == best}) for t in tried)
+    tried = [
+        _expected(name, found[name], "" if costs is None else costs.unit)
+        if name in found
+        else Tried(name, reason=reason)
+        for name, reason in reasons.items()
+    ]
+    best = min((t for t in tried if t.coverage is not None), key=_loss).policy
+    return tuple(replace(t, chosen=t.policy == best) for t in tried)
 
 
 def table(tried: tuple[Tried, ...]) -> list[str]:
     """Return the candidates as lines for people."""
     if not tried:
         return []
-    by_cost = any(t.cost is not None for t in tried)
+    better = "higher coverage is better"
+    if any(t.computing is not None for t in tried):
+        better = "higher coverage is better, then what is cheaper to compute"
+    if any(t.cost is not None for t in tried):
+        better = "lower cost is better"
     lines = [
-        f"policies, each tried on {DRAWS} calibration splits simulated from val_select "
-        f"({'lower cost' if by_cost else 'higher coverage'} is better):"
+        f"policies, each tried on {DRAWS} calibration splits simulated from val_select ({better}):"
     ]
     for t in tried:
         if t.certified is None or t.coverage is None:
             lines.append(f"  {t.policy:<10} not tried: {t.reason}")
             continue
         line = f"  {t.policy:<10} certified {t.certified:4.0%}  coverage {t.coverage:6.1%}"
-        line += "" if t.cost is None else f"  cost {t.cost:.4g}"
+        for name, cost in (("cost", t.cost), ("computing", t.computing)):
+            line += "" if cost is None else f"  {name} {cost:.4g} {t.unit}".rstrip()
         lines.append(line + ("  chosen" if t.chosen else ""))
     if not any(t.certified for t in tried):
         lines.append("  none was certified in any of them: the first is tried on val_calib")
@@ -154,41 +181,23 @@ def _excluded(
     return ""
 
 
-def _simulated(
-    rows: Evidence, units: Guide, rng: np.random.Generator, swapped: bool
-) -> tuple[Evidence, Guide]:
-    """A calibration split drawn from one half of val_select, and the other half."""
-    n = len(units.labels)
-    order = rng.permutation(n)
-    parts = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-    first, other = (units.take(part) for part in (parts[::-1] if swapped else parts))
-    drawn = rng.integers(0, len(first.labels), min(len(rows.everyone), MOST_ROWS))
-    sample = first.take(drawn)
-    names = np.arange(len(drawn)).astype(np.str_)
-    drawn_rows = Evidence(sample.outputs, sample.labels, names, names, first, None, sample.groups)
-    return drawn_rows, other
+def _expected(name: str, found: list[Outcome], unit: str) -> Tried:
+    def mean(values: list[float | None]) -> float | None:
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else None
+
+    return Tried(
+        name,
+        certified=mean([float(o.certified) for o in found]),
+        coverage=mean([o.coverage for o in found]),
+        cost=mean([o.cost for o in found]),
+        computing=mean([o.computing for o in found]),
+        unit=unit,
+    )
 
 
-def _judged(
-    name: str, question: Question, simulated: Evidence, other: Guide, score: str | OwnScore
-) -> tuple[bool, float, float]:
-    """Whether one simulated split gave a certificate, and the coverage and cost it would bring."""
-    policy = POLICIES[name](asked_of(name, question), simulated, score).policy
-    decision = policy.decide(other.outputs)
-    cost = 0.0
-    if question.costs is not None:
-        cost = float(question.costs.of(decision, other.labels, question.positive or 0).mean())
-    return policy.infeasible is None, float(decision.accepted.mean()), cost
-
-
-def _entry(
-    name: str, reason: str, found: list[tuple[bool, float, float]] | None, question: Question
-) -> Tried:
-    if not found:
-        return Tried(name, reason=reason)
-    certified, coverage, cost = np.mean(found, axis=0).tolist()
-    return Tried(name, certified, coverage, None if question.costs is None else cost)
-
-
-def _loss(tried: Tried, question: Question) -> float:
-    return tried.cost or 0.0 if question.costs is not None else -(tried.coverage or 0.0)
+def _loss(tried: Tried) -> tuple[float, float]:
+    """What the best one has least of."""
+    if tried.cost is not None:
+        return tried.cost, 0.0
+    return -(tried.coverage or 0.0), tried.computing or 0.0

@@ -13,7 +13,7 @@ from selectkit.errors import ConfigError, DataError
 from selectkit.policies.cascade.grid import Counts, Grid
 from selectkit.policies.constraints import DEFERRAL, Constraint
 from selectkit.policies.counted import WHOLE, Labels, counted
-from selectkit.policies.outputs import Outputs
+from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import SCORES, Gate, Score
 
 Float64s = npt.NDArray[np.float64]
@@ -44,6 +44,26 @@ class StageCosts:
         for cost in (*self.stages, *(() if self.human is None else (self.human,))):
             if not 0 <= cost < inf:
                 raise ConfigError(f"costs must be finite and at least 0, got {cost:g}.")
+
+    def of(self, decision: Decision) -> Float64s:
+        """Return what each row cost: every stage that it reached, and a human where none decided.
+
+        Args:
+            decision: Of a cascade with these stages, or of a policy without stages: the first of
+                these is then all that it runs.
+
+        Returns:
+            Shape (N,), in `unit`. Without a known cost of a human, deferring costs nothing here.
+
+        Raises:
+            ConfigError: If the decision knows more stages than there are.
+        """
+        human = self.human or 0.0
+        if decision.stage is None:
+            return np.asarray(np.where(decision.accepted, 0.0, human) + self.stages[0])
+        if decision.stage.max(initial=0) > len(self.stages):
+            raise ConfigError(f"there are the costs of {len(self.stages)} stages, and more decide.")
+        return np.asarray(np.cumsum([*self.stages, human])[decision.stage])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

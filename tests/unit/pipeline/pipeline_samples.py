@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.cache import FeatureStore, IndexPart, SplitScheme
+from selectkit.pipeline import calibrate, fit
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,3 +72,18 @@ def add_view(store: FeatureStore, view: str, x: Floats, shards: int | None = Non
         rows = store.shard_rows(shard)
         block = x[rows.start : rows.stop].astype(np.float32)
         store.write_features(view, shard, {"cls": block})
+
+
+def small_and_big(folder: Path, n: int, positive: str | None = None) -> Path:
+    """A store with a noisy view and a clean one of the same images, and a run on each.
+
+    The run `big` is calibrated.
+    """
+    x, labels = blobs(n, distance=1.2)
+    noisy = x + np.random.default_rng(1).normal(0, 1.5, x.shape)
+    store = store_of(folder / "s.zarr", noisy, labels)
+    add_view(store, "large", x)
+    for name, view in (("small", "base"), ("big", "large")):
+        fit(str(store.path), out=folder / name, view=view, positive=positive)
+    calibrate(folder / "big", target="error=0.2")
+    return folder

@@ -17,7 +17,7 @@ from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.cascade import calibrate_cascade, cascade_outputs
 from selectkit.pipeline.logits import logits_of
 from selectkit.policies import CascadePolicy
-from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
+from tests.unit.pipeline.pipeline_samples import add_view, blobs, small_and_big, store_of
 
 N = 2400
 
@@ -25,16 +25,7 @@ N = 2400
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a small view, a large view of the same images, and a run on each."""
-    folder = tmp_path_factory.mktemp("cascade")
-    x, labels = blobs(N, distance=1.2)
-    store = store_of(
-        folder / "s.zarr", x + np.random.default_rng(1).normal(0, 1.5, x.shape), labels
-    )
-    add_view(store, "large", x)
-    for name, view in (("small", "base"), ("big", "large")):
-        fit(str(store.path), out=folder / name, view=view)
-    calibrate(folder / "big", target="error=0.2")
-    return folder
+    return small_and_big(tmp_path_factory.mktemp("cascade"), N)
 
 
 @pytest.fixture
@@ -110,7 +101,8 @@ def test_given_costs_are_taken_as_they_are(place: Path) -> None:
     assert [stage.cost for stage in policy_of(answer).stages] == [0.1, 2.0]
     assert any("EUR" in line for line in answer.lines())
     heads = cascade(place, human=5.0)
-    assert "costs are those of the heads alone" in heads.warnings[-1]
+    assert any("costs are those of the heads alone" in line for line in heads.warnings)
+    assert "1 earlier policies of this run were certified on the same images" in heads.warnings[-1]
 
 
 def test_the_cascade_reads_and_decides_the_test_rows(place: Path) -> None:
@@ -198,7 +190,7 @@ def test_runs_that_do_not_go_together_are_refused(place: Path, tmp_path: Path) -
     refused(ConfigError, "seconds are given for the views", small, big,
             view_seconds={"base": 1.0}, **at)  # fmt: skip
     refused(ConfigError, "not both", small, big, view_seconds={"base": 1.0}, costs=[1, 2], **at)
-    refused(ConfigError, "as many costs and names, got 1 and 2", small, big, costs=[1.0], **at)
+    refused(ConfigError, "2 stages need as many costs, got 1", small, big, costs=[1.0], **at)
     refused(ConfigError, "unknown risk", small, big, **at, target="luck=0.1")
     refused(RiskError, "delta", small, big, **at, delta=2.0)
     (big / "calibrator.json").unlink()

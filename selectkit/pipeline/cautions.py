@@ -1,0 +1,48 @@
+"""What weakens a promise that is otherwise proven: too few rows to verify it, and earlier looks."""
+
+from selectkit.cache import Features, FeatureStore
+from selectkit.percent import confidence
+from selectkit.pipeline.run import RunDirectory
+from selectkit.pipeline.split import evidence
+from selectkit.policies import Targets
+from selectkit.risk import labels_needed
+
+
+def about_evidence(
+    targets: Targets, delta: float, calib: Features, run: RunDirectory, store: FeatureStore
+) -> tuple[str, ...]:
+    """Say when val_test cannot verify a promise, and when the calibration rows were looked at.
+
+    Args:
+        targets: What is promised.
+        delta: Probability with which it may fail.
+        calib: The calibration rows.
+        run: The run.
+        store: Its store.
+
+    Returns:
+        One line for each caution.
+    """
+    lines = []
+    for target in targets:
+        needs = labels_needed(target.alpha, delta)
+        who, n = evidence(store, "val_test", target.risk, run.head.document["positive"])
+        if n < needs:
+            lines.append(
+                f"val_test has {n:,} {who}; to verify {target} on it at confidence "
+                f"{confidence(delta)} takes at least {needs:,}: what it shows is only indicative"
+            )
+    before = sum(e["event"] == "calibrate" and e["split"] == calib.fingerprint
+                 and e["feasible"] for e in run.events())  # fmt: skip
+    if before:
+        lines.append(
+            f"{before} earlier policies of this run were certified on the same images; each "
+            "promise holds on its own, but choosing the best of several needs a smaller delta "
+            f"(--delta {delta / (before + 1):.3g} for {before + 1})"
+        )
+    if any(event["event"] == "bench policies" for event in run.events()):
+        lines.append(
+            "`bench policies` has read the labels of val_calib: nothing is promised about a policy "
+            "that was chosen by its table; --policy auto chooses on val_select"
+        )
+    return tuple(lines)
