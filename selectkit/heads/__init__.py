@@ -2,7 +2,7 @@
 
 from selectkit.heads.abstain import AbstainHead
 from selectkit.heads.affine import affine_of
-from selectkit.heads.fitting import Criterion, fit_many, negative_log_likelihood
+from selectkit.heads.fitting import fit_many
 from selectkit.heads.head import Head, load
 from selectkit.heads.knn import KnnHead
 from selectkit.heads.linear import STRENGTHS, LinearHead
@@ -11,6 +11,7 @@ from selectkit.heads.prototype import PrototypeHead
 from selectkit.heads.ridge import RidgeHead
 from selectkit.heads.starting import hidden_of, starting_network
 from selectkit.heads.three import ThreeHead
+from selectkit.heads.trained import Criterion, negative_log_likelihood
 from selectkit.heads.training import (
     WORKING_SET,
     ConformalRisk,

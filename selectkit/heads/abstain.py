@@ -14,19 +14,17 @@ import numpy as np
 from selectkit.arrays import ArrayLike, Ints
 from selectkit.artifact import Tensors
 from selectkit.heads.artifacts import document_of, reading
-from selectkit.heads.fitting import (
-    Assembly,
-    Criterion,
-    fit_many,
-    negative_log_likelihood,
-    only,
-    read_training,
-    spread_logits,
-    training_fields,
-    unnumbered,
-)
+from selectkit.heads.fitting import fit_many, only, unnumbered
 from selectkit.heads.network import Layer, Network
 from selectkit.heads.rows import Float64s, all_classes
+from selectkit.heads.trained import (
+    Assembly,
+    Criterion,
+    negative_log_likelihood,
+    read_trained,
+    spread_logits,
+    training_fields,
+)
 from selectkit.heads.training.abstaining import Gamblers, SelfAdaptive
 from selectkit.heads.training.batches import WORKING_SET
 from selectkit.heads.training.recipe import Epoch, Recipe
@@ -163,11 +161,8 @@ class AbstainHead:
             ArtifactError: If a field or a tensor is missing or of the wrong shape.
         """
         with reading(cls.kind):
-            recipe, history, n_train = read_training(document["training"])
-            hidden = [] if recipe.hidden is None else [recipe.hidden]
-            sizes = [document["n_features"], *hidden, document["n_classes"] + 1]
-            network = Network.from_tensors(tensors, sizes, cls.kind)
-            return cls(network, recipe, history, n_train)
+            n_outputs = cls.outputs_for(document["n_classes"])
+            return cls(*read_trained(document, tensors, cls.kind, n_outputs))
 
     @staticmethod
     def outputs_for(n_classes: int) -> int:

@@ -6,21 +6,22 @@ follow one another over the same standardised rows. Alone or together a configur
 weights, up to the rounding of matrix products (1e-5 of the outputs in float32).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import ArrayLike, Ints, log_softmax
+from selectkit.arrays import ArrayLike
 from selectkit.artifact import content_hash
 from selectkit.errors import ConfigError, DataError
-from selectkit.heads.network import Layer, Network
+from selectkit.heads.network import Network
 from selectkit.heads.prepared import TrainingData, arrays_hash
-from selectkit.heads.rows import ABSENT_LOGIT, Float64s
+from selectkit.heads.rows import Float64s
 from selectkit.heads.starting import hidden_of, weights_under
+from selectkit.heads.trained import Assembly, Criterion, TrainedHead, negative_log_likelihood
 from selectkit.heads.training.batches import WORKING_SET, HeldOut, batches, steps_per_epoch
 from selectkit.heads.training.conformal import ConformalRisk, ConformalSets
 from selectkit.heads.training.recipe import Epoch, Recipe
@@ -28,75 +29,7 @@ from selectkit.heads.training.source import FeatureRows
 
 if TYPE_CHECKING:
     from selectkit.heads.training.loop import OnEpoch, Trained
-
-Criterion = Callable[..., float]
-"""Maps logits (M, K), labels (M,) and, for heads that have a gate, gate logits (M,) of the select
-rows to a number; lower is better, and what is not finite never wins."""
-
-
-def negative_log_likelihood(
-    logits: Float64s, labels: Ints, gate_logits: Float64s | None = None
-) -> float:
-    """Mean negative log-likelihood in nats, the default criterion of early stopping.
-
-    Args:
-        logits: Shape (N, K).
-        labels: Shape (N,), codes in [0, K).
-        gate_logits: Not looked at.
-
-    Returns:
-        The mean over the rows; lower is better.
-    """
-    return float(-log_softmax(logits)[np.arange(len(logits)), labels].mean())
-
-
-@dataclass(frozen=True, slots=True)
-class Assembly:
-    """What a trained head is made of.
-
-    Attributes:
-        network: Its outputs for the classes present in training.
-        present: Codes of these P classes, (P,).
-        n_classes: K.
-        recipe: The settings.
-        history: One entry per epoch.
-        n_train: Labelled training rows.
-    """
-
-    network: Network
-    present: npt.NDArray[np.int64]
-    n_classes: int
-    recipe: Recipe
-    history: tuple[Epoch, ...]
-    n_train: int
-
-    def with_last_layer(self, spread: Callable[[Layer], Layer]) -> Network:
-        """Return the network with its last layer changed."""
-        layers = (*self.network.layers[:-1], spread(self.network.layers[-1]))
-        return replace(self.network, layers=layers)
-
-
-class TrainedHead(Protocol):
-    """What a head says of itself so that `fit_many` can fit it."""
-
-    kind: ClassVar[str]
-    losses: ClassVar[tuple[type, ...]]
-
-    @staticmethod
-    def outputs_for(n_classes: int) -> int:
-        """Return the number of network outputs for so many classes."""
-        ...
-
-    @staticmethod
-    def judged(outputs: Float64s, present: Ints, n_classes: int) -> tuple[Float64s, ...]:
-        """Return logits (N, K), and gate logits (N,) if it has a gate, of network outputs."""
-        ...
-
-    @classmethod
-    def assembled(cls, assembly: Assembly) -> Self:
-        """Return the finished head."""
-        ...
-
+    from selectkit.heads.training.run import Problem
 
 H = TypeVar("H", bound=TrainedHead)
 
@@ -207,19 +140,43 @@ def _train_group(
     kept: dict[Any, Any],
     starts: Sequence[Network] | None,
 ) -> "list[Trained | DataError]":
+    from selectkit.heads.training.loop import train
+
+    recipes = [_for_rows(recipe, data) for recipe in recipes]
+    begun = None
+    if starts is not None:
+        begun = [weights_under(network, data.scaling, data.present) for network in starts]
+
+    def judge(_: int, outputs: npt.NDArray[np.float32]) -> float:
+        logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
+        return criterion(logits, data.select_labels, *gate)
+
+    return train(
+        _problem(data, head, recipes[0], device, working_set, kept), recipes, judge,
+        on_epoch=on_epoch, checkpoint_path=checkpoint, checkpoint_every=checkpoint_every,
+        fingerprint=_fingerprint(data, head, recipes, device, working_set, begun), starts=begun,
+    )  # fmt: skip
+
+
+def _problem(
+    data: TrainingData,
+    head: type[TrainedHead],
+    first: Recipe,
+    device: str,
+    working_set: int,
+    kept: dict[Any, Any],
+) -> "Problem":
+    """The batches and shapes that all recipes of a group share with the first."""
     import torch
 
-    from selectkit.heads.training.loop import train
     from selectkit.heads.training.network import training_dtype
     from selectkit.heads.training.run import Problem
 
-    recipes = [_for_rows(recipe, data) for recipe in recipes]
-    first = recipes[0]
-    dtype = training_dtype(first.precision, data.train.n_features, first.hidden, device)
     steps = steps_per_epoch(data.train.n_rows, first.batch_size)
     if first.sharpness is not None and steps < 2:
         _refuse_full_batch(first, data.train.n_rows)
-    problem = Problem(
+    dtype = training_dtype(first.precision, data.train.n_features, first.hidden, device)
+    return Problem(
         batches=batches(
             data.train, data.scaling, batch_size=first.batch_size, order_seed=first.order_seed,
             dtype=dtype, device=device, working_set=working_set, kept=kept,
@@ -232,14 +189,19 @@ def _train_group(
         device=device,
     )  # fmt: skip
 
-    def judge(_: int, outputs: npt.NDArray[np.float32]) -> float:
-        logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
-        return criterion(logits, data.select_labels, *gate)
 
-    begun = None
-    if starts is not None:
-        begun = [weights_under(network, data.scaling, data.present) for network in starts]
-    print_of = content_hash({
+def _fingerprint(
+    data: TrainingData,
+    head: type[TrainedHead],
+    recipes: list[Recipe],
+    device: str,
+    working_set: int,
+    begun: list[list[Float64s]] | None,
+) -> str:
+    """Hash of all that a checkpoint depends on."""
+    import torch
+
+    return content_hash({
         **({} if begun is None else {"starts": [arrays_hash(arrays) for arrays in begun]}),
         "kind": head.kind,
         "data": data.fingerprint,
@@ -248,11 +210,6 @@ def _train_group(
         "device": device,
         "torch": torch.__version__,
     })
-    return train(
-        problem, recipes, judge,
-        on_epoch=on_epoch, checkpoint_path=checkpoint, checkpoint_every=checkpoint_every,
-        fingerprint=print_of, starts=begun,
-    )  # fmt: skip
 
 
 def _for_rows(recipe: Recipe, data: TrainingData) -> Recipe:
@@ -339,35 +296,3 @@ def _check_device(device: str) -> None:
         usable = False
     if not usable:
         raise ConfigError(f"device {device!r} cannot be used here: use 'cpu' or a CUDA device.")
-
-
-def spread_logits(outputs: Float64s, present: Ints, n_classes: int) -> Float64s:
-    """Return centred logits of all K classes of the outputs of the present ones, (N, K)."""
-    logits = np.full((len(outputs), n_classes), ABSENT_LOGIT)
-    logits[:, present] = outputs - outputs.mean(axis=1, keepdims=True)
-    return logits
-
-
-def training_fields(recipe: Recipe, history: Sequence[Epoch], n_train: int) -> dict[str, Any]:
-    """Return what a head's document says of its training."""
-    return {
-        **recipe.to_dict(),
-        "history": [asdict(epoch) for epoch in history],
-        "n_train": n_train,
-    }
-
-
-def read_training(training: Mapping[str, Any]) -> tuple[Recipe, tuple[Epoch, ...], int]:
-    """Return recipe, history and number of rows from `training_fields`.
-
-    Args:
-        training: Plain values, of this or an older release.
-
-    Returns:
-        The three.
-
-    Raises:
-        KeyError: If one is missing.
-    """
-    history = tuple(Epoch(**epoch) for epoch in training["history"])
-    return Recipe.from_dict(training), history, int(training["n_train"])

@@ -49,6 +49,7 @@ class _Member:
     recipe: Recipe
     history: list[Epoch] = field(default_factory=list)
     best: float = inf
+    tie: float = inf
     weights: "list[Tensor] | None" = None
     since: int = 0
     failure: str | None = None
@@ -65,6 +66,7 @@ def train(
     checkpoint_every: float = 0.0,
     fingerprint: str = "",
     starts: Sequence[Layers] | None = None,
+    tie: Judge | None = None,
 ) -> list[Trained | DataError]:
     """Train M configurations over the same batches.
 
@@ -77,6 +79,8 @@ def train(
         checkpoint_every: Least seconds between two checkpoints.
         fingerprint: What the checkpoint must match.
         starts: Weights to start from, of each recipe; they stay the best until an epoch is better.
+        tie: Decides between epochs of equal criterion; without it the first stays. Asked of
+            such epochs and of those that are the best so far.
 
     Returns:
         For each configuration its best weights, or why there are none.
@@ -94,7 +98,7 @@ def train(
             trained = [i for i, m in enumerate(members) if m.active]
             if not trained:
                 break
-            _record(members, trained, run.epoch(number), run, judge, number)
+            _record(members, trained, run.epoch(number), run, (judge, tie), number)
             staying = [j for j, i in enumerate(trained) if members[i].active]
             if 0 < len(staying) < len(trained):
                 run.keep(staying)
@@ -115,7 +119,7 @@ def _judge_starts(members: list[_Member], run: Run, judge: Judge) -> None:
     for i, member in enumerate(members):
         value = _judged(judge, i, outputs[:, i])
         if isfinite(value):
-            member.best = value
+            member.best, member.tie = value, -inf
             member.weights = [p[i].cpu().clone() for p in run.parameters]
 
 
@@ -124,7 +128,7 @@ def _record(
     trained: list[int],
     result: EpochResult,
     run: Run,
-    judge: Judge,
+    judges: tuple[Judge, Judge | None],
     number: int,
 ) -> None:
     """Judge the configurations whose loss is finite, and note who stops."""
@@ -135,10 +139,12 @@ def _record(
         if wrong.size:
             member.failure, member.active = _exploded(member, result, j, number, run), False
             continue
-        value = _judged(judge, i, outputs[:, j])
+        value = _judged(judges[0], i, outputs[:, j])
         member.since += 1
-        if isfinite(value) and value < member.best:
-            member.best, member.weights, member.since = value, run.averaged(j), 0
+        if isfinite(value) and value <= member.best:
+            found = value, inf if judges[1] is None else _judged(judges[1], i, outputs[:, j])
+            if value < member.best or found < (member.best, member.tie):
+                (member.best, member.tie), member.weights, member.since = found, run.averaged(j), 0
         member.history.append(
             Epoch(
                 number,
@@ -191,6 +197,7 @@ def _save(path: Path, fit: str, members: list[_Member], run: Run, number: int) -
             {
                 "active": m.active,
                 "best": m.best if m.weights is not None else None,
+                "tie": m.tie if isfinite(m.tie) else None,
                 "since": m.since,
                 "failure": m.failure,
                 "history": [asdict(epoch) for epoch in m.history],
@@ -221,6 +228,8 @@ def _restore(member: _Member, state: dict[str, Any], weights: "list[Tensor]") ->
     member.failure, member.weights = state["failure"], weights or None
     member.best = inf if state["best"] is None else state["best"]
     member.history = [Epoch(**epoch) for epoch in state["history"]]
+    if member.since < len(member.history):  # else the start is the best, and wins every tie
+        member.tie = inf if state.get("tie") is None else state["tie"]
 
 
 def _best_names(member: int, tensors: "dict[str, Tensor]") -> list[str]:
