@@ -21,6 +21,7 @@ class EvaluateConfig:
     volume: Annotated[
         Annotated[int, Ge(1)], Help("Images per day that the threshold explorer starts with.")
     ] = 1000
-    error_cost: Annotated[AboveZero, Help("What a wrong decision costs there, in deferrals.")] = (
-        10.0
-    )
+    error_cost: Annotated[
+        AboveZero,
+        Help("What a wrong decision costs there, in deferrals; unless calibrated with --cost."),
+    ] = 10.0

@@ -16,7 +16,7 @@ from selectkit.pipeline.judged import Judged
 from selectkit.pipeline.judging import Tested
 from selectkit.pipeline.measure import Sections
 from selectkit.pipeline.measure_promises import worst
-from selectkit.pipeline.naming import Policy, asked_of, percent, promise_of
+from selectkit.pipeline.naming import Policy, asked_of, costs_of, percent, promise_of
 from selectkit.pipeline.ratios import estimate
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.thumbnails import hardest, thumbnails
@@ -47,6 +47,7 @@ def run_report(
     """
     run, policy, rows, judged = test.run, test.policy, test.rows, test.judged
     decision = judged.decision
+    costs = costs_of(policy)
     errors, deferrals = _pictures(test, config.thumbnails)
     order = np.argsort(rows.ids.astype(str), kind="stable")
     return RunReport(
@@ -80,6 +81,7 @@ def run_report(
         n_groups=0 if judged.groups is None else len(set(rows.groups)),
         volume=config.volume,
         error_cost=config.error_cost,
+        costs=None if costs is None else costs.to_dict(),
         promises=figures.promises,
         ranked_by=test.ranking.about,
         tunable=test.ranking.tunable,

@@ -3,7 +3,8 @@
   const root = document.getElementById("explorer");
   const table = JSON.parse(document.getElementById("explorer-data").textContent);
   const input = (name) => document.getElementById("explorer-" + name);
-  const [slider, volume, cost] = [input("threshold"), input("volume"), input("cost")];
+  const [slider, volume] = [input("threshold"), input("volume")];
+  const prices = [...root.querySelectorAll("[data-cost]")];
   const last = table.accepted.length - 1;
 
   const percent = (share) => {
@@ -16,26 +17,39 @@
   };
   const amount = (x) => {
     if (!Number.isFinite(x)) return "–";
-    const digits = x > 0 && x < 10 ? 2 : x < 100 ? 1 : 0;
+    if (x > 0 && x < 1) return x.toLocaleString("en-US", { maximumSignificantDigits: 2 });
+    const digits = x < 10 ? 2 : x < 100 ? 1 : 0;
     return x.toLocaleString("en-US", { maximumFractionDigits: digits });
   };
-  const positive = (field) => Math.max(0, Number(field.value) || 0);
+  const atLeastZero = (field) => Math.max(0, Number(field.value) || 0);
+  // what a price is paid for: its name among the readouts, and in words
+  const paid = {
+    miss: ["misses", "missed"],
+    false_alarm: ["alarms", "false alarms"],
+    error: ["errors", "wrong"],
+    defer: ["deferred", "deferred"],
+  };
 
   const measured = (i) => {
     const { n } = table;
     const [accepted, wrong] = [table.accepted[i], table.wrong[i]];
-    const perDay = positive(volume) / n;
+    const perDay = atLeastZero(volume) / n;
     const at = {
       coverage: accepted / n,
       error: wrong / accepted,
       deferred: (n - accepted) * perDay,
       errors: wrong * perDay,
     };
-    at.cost = at.deferred + positive(cost) * at.errors;
     if (table.hasPositive) {
       at.fnr = table.missed[i] / table.positives[i];
       at.miss = table.missed[i] / table.nPositive;
     }
+    if (table.alarms) {
+      at.misses = table.missed[i] * perDay;
+      at.alarms = table.alarms[i] * perDay;
+    }
+    at.cost = 0;
+    for (const field of prices) at.cost += atLeastZero(field) * at[paid[field.dataset.cost][0]];
     return at;
   };
   const notes = (i, at) => {
@@ -51,8 +65,10 @@
       found.fnr = `${table.missed[i]} of ${table.positives[i]}`;
       found.miss = `${table.missed[i]} of ${table.nPositive}`;
     }
-    const price = amount(positive(cost));
-    found.cost = `in deferrals: ${amount(at.deferred)} + ${price} × ${amount(at.errors)}`;
+    found.cost = prices.map((field) => {
+      const [of, words] = paid[field.dataset.cost];
+      return `${amount(atLeastZero(field))} × ${amount(at[of])} ${words}`;
+    }).join(" + ");
     return found;
   };
   const cheapest = () => {
@@ -78,6 +94,10 @@
     root.querySelectorAll(".shares i").forEach((bar, k) => {
       bar.style.width = 100 * widths[k] + "%";
     });
+    const asked = prices.map((field) => `${field.dataset.cost}=${atLeastZero(field)}`).join(",");
+    const policy = table.alarms ? " --policy two_sided" : "";
+    root.querySelector("[data-command]").textContent =
+      `selectkit calibrate RUN${policy} --cost ${asked}`;
     const t = table.threshold[i];
     const name = t === null ? "none is high enough" : String(Number(t.toPrecision(6)));
     root.querySelector("output").textContent = name + (i === table.policy ? " (this policy)" : "");
@@ -93,7 +113,7 @@
   };
 
   slider.max = String(last);
-  for (const field of [slider, volume, cost]) field.addEventListener("input", show);
+  for (const field of [slider, volume, ...prices]) field.addEventListener("input", show);
   input("policy").hidden = table.policy < 0;
   input("policy").addEventListener("click", () => go(table.policy));
   input("cheapest").addEventListener("click", () => go(cheapest()));

@@ -108,6 +108,8 @@ def data(report: RunReport) -> dict[str, Any]:
     }
     if report.positive is not None:
         result |= {"positives": found.positives.tolist(), "missed": found.missed.tolist()}
+    if _two_kinds(report):
+        result["alarms"] = (found.wrong - found.missed).tolist()
     if report.group is None:
         ends = (clopper_pearson_lower, clopper_pearson_upper)
         low, high = (end(found.wrong, found.accepted, 0.025) for end in ends)
@@ -124,11 +126,12 @@ def section(report: RunReport) -> str:
     readouts = [("coverage", "Decided automatically"), ("error", "Wrong among decided")]
     if report.positive is not None:
         readouts += [("fnr", f"FNR among decided{about}"), ("miss", "Missed, of all positives")]
-    readouts += [
-        ("deferred", "Deferred per day"),
-        ("errors", "Wrong per day"),
-        ("cost", "Cost per day"),
-    ]
+    readouts.append(("deferred", "Deferred per day"))
+    if _two_kinds(report):
+        readouts += [("misses", "Missed per day"), ("alarms", "False alarms per day")]
+    else:
+        readouts.append(("errors", "Wrong per day"))
+    readouts.append(("cost", "Cost per day"))
     tiles = "".join(
         f"<div><dt>{text(name)}</dt><dd><data data-of='{key}'>–</data></dd>"
         f"<dd data-note='{key}'></dd></div>"
@@ -150,7 +153,9 @@ def section(report: RunReport) -> str:
         '<p class="key" aria-hidden="true"><span class="was-right">decided, right</span> '
         '<span class="was-wrong">decided, wrong</span> '
         '<span class="handed-on">deferred</span></p>'
-        f'<dl class="tiles">{tiles}</dl></div>'
+        f'<dl class="tiles">{tiles}</dl>'
+        '<p class="ask">The cheapest rule at these costs, with a certificate: '
+        "<code data-command></code></p></div>"
         f'<script type="application/json" id="explorer-data">{_harmless(table)}</script>'
         f"<script>{_script()}</script></section>"
     )
@@ -165,23 +170,68 @@ def _intervals(report: RunReport) -> str:
 
 def _controls(report: RunReport) -> str:
     score = text(wording.about_score(report.score))
+    everyone = "every image that it may decide" if _never_decided(report) else "everything"
     return (
         f'<div class="slide"><label for="explorer-threshold">Threshold on the score {score}: '
         '<output for="explorer-threshold">–</output></label>'
         '<input type="range" id="explorer-threshold" min="0" max="0" step="1" value="0">'
         '<p class="ends" aria-hidden="true"><span>defer everything</span>'
-        "<span>decide everything</span></p></div>"
+        f"<span>decide {everyone}</span></p></div>"
         '<div class="inputs">'
-        '<label>Images per day <input type="number" id="explorer-volume" min="0" step="any" '
-        f'value="{report.volume}"></label>'
-        '<label>A wrong decision costs as much as <span><input type="number" '
-        f'id="explorer-cost" min="0" step="any" value="{number_field(report.error_cost)}"> '
-        "deferrals</span></label>"
+        f"{_field('volume', 'Images per day', report.volume)}"
+        f'<div class="costs" role="group" aria-label="Costs">{_costs(report)}</div>'
         '<span class="buttons">'
         '<button type="button" id="explorer-policy">This policy</button>'
         '<button type="button" id="explorer-cheapest">Cheapest on these images</button>'
         "</span></div>"
     )
+
+
+def prices(report: RunReport) -> dict[str, float]:
+    """Return the costs that the explorer starts with, by name, deferring last.
+
+    Args:
+        report: The run.
+
+    Returns:
+        Those that the policy was chosen by, else deferrals as the unit. Of two classes miss,
+        false_alarm and defer, of more error and defer.
+    """
+    given = report.costs or {"error": report.error_cost, "defer": 1.0}
+    names = ("miss", "false_alarm") if _two_kinds(report) else ("error",)
+    return {name: given.get(name, given.get("error", 0.0)) for name in names} | {
+        "defer": given["defer"]
+    }
+
+
+def _costs(report: RunReport) -> str:
+    named = {
+        "error": "A wrong decision costs",
+        "false_alarm": "a false alarm",
+        "defer": "a deferral",
+    }
+    if report.positive is not None:
+        missed = wording.shorten(report.classes[report.positive], 24)
+        named["miss"] = f"A missed image of class {missed} costs"
+    return "".join(_field(name, named[name], price) for name, price in prices(report).items())
+
+
+def _field(name: str, label: str, value: float) -> str:
+    cost = "" if name == "volume" else f' data-cost="{name}"'
+    return (
+        f'<label>{text(label)} <input type="number" id="explorer-{name}"{cost} min="0" step="any" '
+        f'value="{number_field(value)}"></label>'
+    )
+
+
+def _two_kinds(report: RunReport) -> bool:
+    """Whether a wrong decision is either a miss or a false alarm."""
+    return report.positive is not None and len(report.classes) == 2
+
+
+def _never_decided(report: RunReport) -> bool:
+    """Whether there are images that no threshold on the score decides."""
+    return bool((report.confidence == -np.inf).any())
 
 
 def number_field(value: float) -> str:

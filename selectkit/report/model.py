@@ -200,7 +200,8 @@ class RunReport:
         groups: Rows of the table of groups, perhaps not all.
         n_groups: How many groups there are.
         volume: Images per day that the threshold explorer starts with.
-        error_cost: What a wrong decision costs there, in deferrals.
+        error_cost: What a wrong decision costs there, in deferrals, where `costs` are not known.
+        costs: What the policy was chosen by: miss and false_alarm, or error, and defer, by name.
         promises: What became of each promise on the split.
         ranked_by: A sentence that says what `confidence` is; empty when `score` says it all.
         tunable: Whether another threshold on `confidence` would be a policy of the same kind.
@@ -237,6 +238,7 @@ class RunReport:
     n_groups: int = 0
     volume: int = 1000
     error_cost: float = 10.0
+    costs: Mapping[str, float] | None = None
     promises: tuple[PromiseRow, ...] = ()
     ranked_by: str = ""
     tunable: bool = True

@@ -1,6 +1,7 @@
 """The threshold explorer of a real run, under a real mouse and real keys."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ READ = """(() => {
   const slider = document.querySelector("#explorer-threshold");
   const at = {place: Number(slider.value), last: Number(slider.max),
               said: slider.getAttribute("aria-valuetext"),
-              threshold: document.querySelector("#explorer output").textContent};
+              threshold: document.querySelector("#explorer output").textContent,
+              note: document.querySelector("[data-note=cost]").textContent};
   for (const d of document.querySelectorAll("[data-of]"))
     at[d.dataset.of] = {value: d.value, shown: d.textContent};
   return at;
@@ -107,17 +109,46 @@ def test_volume_and_cost_are_typed_and_buttons_pressed_from_the_keyboard(page: P
     first = page.ask(READ)
     _tab_to(page, "explorer-volume")
     page.write("5000")
-    _tab_to(page, "explorer-cost")
-    page.write("0")
+    for name in ("miss", "false_alarm"):
+        _tab_to(page, f"explorer-{name}")
+        page.write("0")
     seen = page.ask(READ)
     assert float(seen["deferred"]["value"]) == pytest.approx(5 * float(first["deferred"]["value"]))
     assert float(seen["cost"]["value"]) == pytest.approx(float(seen["deferred"]["value"]))
+    _tab_to(page, "explorer-defer")
+    page.write("2.5")
+    dearer = page.ask(READ)
+    assert float(dearer["cost"]["value"]) == pytest.approx(2.5 * float(seen["cost"]["value"]))
+    assert page.ask("document.querySelector('[data-command]').textContent") == (
+        "selectkit calibrate RUN --policy two_sided --cost miss=0,false_alarm=0,defer=2.5"
+    )
     _tab_to(page, "explorer-policy")
     _tab_to(page, "explorer-cheapest")
     page.press("Enter")
     cheapest = page.ask(READ)
     assert cheapest["place"] == cheapest["last"]
     assert float(cheapest["cost"]["value"]) == 0
+
+
+def test_a_policy_of_least_cost_is_shown_at_its_costs(evaluated: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    for command in (
+        ("calibrate", run, "--policy", "two_sided", "--cost", "miss=12,defer=0.5,false_alarm=3"),
+        ("evaluate", run, "--replicates", 100),
+    ):
+        done = run_cli(*command)
+        assert done.code == 0, done.err
+    measured = json.loads((run / "metrics.json").read_text())
+    active = next(row for row in measured["policies"] if row["active"])
+    with Page(tmp_path / "profile") as page:
+        page.open(run / "report.html")
+        seen = page.ask(READ)
+        assert page.console == []
+    assert 0 < active["deferred"] < measured["split"]["n"]
+    assert float(seen["cost"]["value"]) == pytest.approx(1000 * active["cost"]["value"])
+    assert "12 × " in seen["note"]
+    assert "3 × " in seen["note"]
+    assert "0.5 × " in seen["note"]
 
 
 def test_everything_that_moves_can_be_reached_with_tab_and_shows_where_it_is(page: Page) -> None:

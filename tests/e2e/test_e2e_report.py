@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from selectkit.artifact import content_hash
+from selectkit.policies import Costs
+from selectkit.policies.outputs import Decision
 from selectkit.report import RunReport, render
 from selectkit.report.archive import from_artifact, to_artifact
 from selectkit.report.explorer import MOST, data
@@ -34,7 +36,9 @@ onload = () => {
   go(() => slider.stepDown(25));
   go(() => slider.stepUp(100));
   document.querySelector("#explorer-volume").value = "5000";
-  document.querySelector("#explorer-cost").value = "3";
+  for (const field of document.querySelectorAll("[data-cost]")) {
+    field.value = COSTS[field.dataset.cost];
+  }
   go(() => { slider.value = slider.max; });
   document.querySelector("#explorer-cheapest").click(); read();
   document.querySelector("#explorer-policy").click(); read();
@@ -45,10 +49,14 @@ onload = () => {
 
 
 @pytest.mark.skipif(not BROWSER, reason="needs Chromium or Chrome on the PATH")
-def test_the_explorer_shows_what_numpy_counts(tmp_path: Path) -> None:
-    report = _report(2)
+@pytest.mark.parametrize(
+    ("classes", "given"), [(2, "miss=50,defer=1.5,false_alarm=3"), (3, "error=7,defer=0.25")]
+)
+def test_the_explorer_shows_what_numpy_counts(tmp_path: Path, classes: int, given: str) -> None:
+    report, costs = _report(classes), Costs.parse(given)
+    drive = DRIVE.replace("COSTS", json.dumps(costs.to_dict()))
     file = tmp_path / "page.html"
-    file.write_text(render(report).replace("</main>", DRIVE + "</main>"), encoding="utf-8")
+    file.write_text(render(report).replace("</main>", drive + "</main>"), encoding="utf-8")
     result = subprocess.run(
         [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()],
         capture_output=True, encoding="utf-8", timeout=120, check=True,
@@ -64,20 +72,26 @@ def test_the_explorer_shows_what_numpy_counts(tmp_path: Path) -> None:
     assert down["place"] == first["place"] - 25
     assert up["place"] == down["place"] + 100
     assert last["place"] == len(table["threshold"]) - 1
-    settings = [(1000, 10)] * 3 + [(5000, 3)] * 3
-    for at, (volume, cost) in zip(found["seen"], settings, strict=True):
-        expected = _at(report, table["threshold"][at["place"]], volume, cost)
-        for name, value in expected.items():
-            assert at[name] == pytest.approx(value, rel=1e-12, nan_ok=True), name
-    every = [_at(report, t, 5000, 3)["cost"] for t in table["threshold"]]
+    settings = [(1000, Costs.parse("error=10,defer=1"))] * 3 + [(5000, costs)] * 3
+    for at, (volume, known) in zip(found["seen"], settings, strict=True):
+        expected = _at(report, table["threshold"][at["place"]], volume, known)
+        for name in expected.keys() & at.keys():
+            assert at[name] == pytest.approx(expected[name], rel=1e-12, nan_ok=True), name
+        assert len(expected.keys() & at.keys()) == (8 if classes == 2 else 7)
+    every = [_at(report, t, 5000, costs)["cost"] for t in table["threshold"]]
     assert cheapest["cost"] == pytest.approx(min(every))
     assert "decided" in first["said"]
 
 
-def _at(report: RunReport, threshold: float | None, volume: float, cost: float) -> dict[str, float]:
+def _at(
+    report: RunReport, threshold: float | None, volume: float, costs: Costs
+) -> dict[str, float]:
     accepted = report.confidence >= (np.inf if threshold is None else threshold)
     wrong = accepted & (report.predictions != report.labels)
     positive = report.labels == report.positive
+    sets = np.ones((len(accepted), len(report.classes)), dtype=np.bool_)
+    labels, predictions = (codes.astype(np.int64) for codes in (report.labels, report.predictions))
+    decision = Decision(accepted, predictions, sets, report.confidence.astype(np.float64))
     found = {
         "coverage": accepted.mean(),
         "error": wrong.sum() / max(accepted.sum(), 1),
@@ -85,10 +99,11 @@ def _at(report: RunReport, threshold: float | None, volume: float, cost: float) 
         "miss": (wrong & positive).sum() / positive.sum(),
         "deferred": (~accepted).mean() * volume,
         "errors": wrong.mean() * volume,
+        "misses": (wrong & positive).mean() * volume,
+        "alarms": (wrong & ~positive).mean() * volume,
+        "cost": costs.of(decision, labels, report.positive or 0).mean() * volume,
     }
-    return {k: float(v) for k, v in found.items()} | {
-        "cost": float(found["deferred"] + cost * found["errors"])
-    }
+    return {k: float(v) for k, v in found.items()}
 
 
 def test_a_million_rows_make_a_small_exact_table() -> None:
