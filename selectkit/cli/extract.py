@@ -34,6 +34,7 @@ def command(
     batch_size: Annotated[int | None, flag(ExtractConfig, "batch_size")] = None,
     workers: Annotated[int | None, flag(ExtractConfig, "workers")] = None,
     rows_per_shard: Annotated[int | None, flag(ExtractConfig, "rows_per_shard")] = None,
+    jpeg_decoder: Annotated[str | None, flag(ExtractConfig, "jpeg_decoder")] = None,
     device: Annotated[str | None, flag(ExtractConfig, "device")] = None,
     rescan: Annotated[bool | None, flag(ExtractConfig, "rescan")] = None,
     shard_range: Annotated[str | None, flag(ExtractConfig, "shard_range")] = None,

@@ -72,6 +72,13 @@ class ExtractConfig:
     rows_per_shard: Annotated[
         Positive, Help("Rows per shard: the unit of work that an interruption can cost.")
     ] = 4096
+    jpeg_decoder: Annotated[
+        Literal["cpu", "gpu"],
+        Help(
+            "gpu: plain JPEG files are decoded on the CUDA device (extra gpu); other pixels, less "
+            "damage is found, and a view keeps to one decoder."
+        ),
+    ] = "cpu"
     device: Annotated[str, Help("cpu, cuda, cuda:1, ...; auto takes a GPU when there is one.")] = (
         "auto"
     )

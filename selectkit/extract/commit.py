@@ -63,7 +63,15 @@ def _compare_contents(store: FeatureStore, index: Index, loaded: Sequence[Loaded
         if status == "deleted":
             failed.append(i)
             continue
-        if digest != image.content_hash or (status == "ok" != image.status):
+        if digest == image.content_hash and status == "ok" != image.status:
+            raise CacheError(
+                f"{store.path}: {index.path[i]!r} (row {index.row[i]}) was decoded when it was "
+                f"indexed, and is now {image.status}, though not a byte changed: the index was "
+                "written with another decoder or machine, or --jpeg-decoder gpu, which does not "
+                "notice all damage. Replace the file and take it over with --rescan, or extract "
+                "into a new store."
+            )
+        if digest != image.content_hash:
             raise CacheError(
                 f"{store.path}: {index.path[i]!r} (row {index.row[i]}) is not the file that "
                 f"was indexed: it was {status} {digest[:19]!r}, now it is {image.status} "

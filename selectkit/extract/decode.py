@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from selectkit.errors import DataError
 from selectkit.extract.jpeg import DamagedJpegError, jpeg_pixels
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+JpegDecoder = Literal["cpu", "gpu"]
 
 MAX_PIXELS = 178_956_970  # Pillow refuses above; a constant here, whatever others set there
 
@@ -81,14 +82,26 @@ class UndecodableImageError(DataError):
         self.detail = detail
 
 
-def decoder_policy() -> dict[str, str]:
-    """Return `DECODER_POLICY` with the readers and their versions."""
-    return {
+def decoder_policy(jpeg_decoder: JpegDecoder = "cpu") -> dict[str, str]:
+    """Return `DECODER_POLICY` with the readers and their versions.
+
+    Args:
+        jpeg_decoder: "gpu": plain JPEG files are decoded on the device, all others as always.
+    """
+    policy = {
         "reader": "pillow",
         "version": version("pillow"),
         "jpeg reader": "simplejpeg",
         "jpeg version": version("simplejpeg"),
         **DECODER_POLICY,
+    }
+    if jpeg_decoder == "cpu":
+        return policy
+    return policy | {
+        "jpeg reader": "nvjpeg of torchcodec, else simplejpeg",
+        "jpeg version": f"{version('torchcodec')}, {version('simplejpeg')}",
+        "damaged jpeg": "refused where markers or the reader tell",
+        "resize": "torch, antialiased, on bytes; after nvjpeg in float32, rounded to bytes",
     }
 
 
@@ -245,6 +258,25 @@ def _orientation(image: "Image") -> int:
         return int(image.getexif().get(0x0112, 1))
     except Exception:  # damaged EXIF raises anything; the pixels are fine
         return 1
+
+
+def header_orientation(data: bytes, size: tuple[int, int]) -> int | None:
+    """Read how a JPEG file has to be turned; nothing is decoded.
+
+    Args:
+        data: The file's bytes.
+        size: Width and height that its frame header says.
+
+    Returns:
+        1 to 8 as in EXIF, 1 when it does not say; None when the header as a whole cannot be read,
+        or says another size.
+    """
+    try:
+        image = _open(data)
+    except UndecodableImageError:
+        return None
+    orientation = _orientation(image)
+    return (orientation if orientation in _TO_UPRIGHT else 1) if image.size == size else None
 
 
 def _load(image: "Image", data: bytes) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
-from selectkit.errors import BackboneError
+from selectkit.errors import BackboneError, SelectkitError
 from selectkit.extract.environment import REINSTALL, installed, torchvision_problem
+from selectkit.extract.jpeg_device import device_decoder
+from selectkit.extract.preprocess import Preprocessing
 from selectkit.threads import cpu_quota, spinning, usable_cores
 
 LIBRARIES = ("transformers", "timm", "peft", "zarr", "safetensors")
@@ -47,7 +49,7 @@ def diagnose() -> list[Check]:
     """
     checks = [_python(), _torch(), _torchvision()]
     checks += [_library(name) for name in LIBRARIES]
-    checks += [_cores(), _openmp(), _tiny()]
+    checks += [_jpeg(), _cores(), _openmp(), _tiny()]
     return checks
 
 
@@ -97,6 +99,16 @@ def _library(name: str, load: Callable[[str], object] = import_module) -> Check:
         fix = REINSTALL if broken else f"pip install --force-reinstall {name}"
         return Check(name, False, f"{found} does not import: {_reason(error)}", fix)
     return Check(name, True, found)
+
+
+def _jpeg() -> Check:
+    """Whether a GPU can decode JPEG; nothing depends on it."""
+    try:
+        device_decoder("cuda", Preprocessing(1))
+    except (SelectkitError, ImportError, OSError, RuntimeError) as error:
+        return Check("jpeg", True, f"decoded on the CPU, and not on a GPU: {_reason(error)}")
+    found = installed("torchcodec")
+    return Check("jpeg", True, f"decoded on the CPU, or on a GPU by torchcodec {found}")
 
 
 def _cores() -> Check:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.changes import Changes
+from selectkit.extract.decode import JpegDecoder
 from selectkit.extract.loading import Loaded
 from selectkit.extract.plan import part_of
 from selectkit.extract.preprocess import Preprocessing
@@ -81,6 +82,7 @@ def extract(
     workers: int | None = None,
     shard_range: str | None = None,
     rescan: bool = False,
+    jpeg_decoder: JpegDecoder = "cpu",
     progress: Callable[[Progress], None] | None = None,
 ) -> ExtractionSummary:
     """Compute the features of all images of a source that a store does not hold yet.
@@ -103,6 +105,8 @@ def extract(
         workers: Decoding threads; default one per core.
         rescan: Read every committed image again: changed ones are extracted again, those that the
             source no longer lists are marked as deleted. Without it, what is committed is trusted.
+        jpeg_decoder: "gpu" decodes plain JPEG files on the backbone's CUDA device (extra `gpu`),
+            and all others on the CPU; a view keeps to one decoder.
         shard_range: "i/n": only the i-th of n parts of the shards; None = all.
         progress: Called after every batch.
 
@@ -110,12 +114,16 @@ def extract(
         What was done. Rows of unusable images have NaN features and a status that says why.
 
     Raises:
-        ConfigError: If size, batch size or normalisation do not fit.
+        ConfigError: If size, batch size or normalisation do not fit, or JPEG cannot be decoded
+            where it is to be.
         CacheError: If the path holds something else, or a store of other images, labels, file
             contents, backbone or preprocessing.
         BackboneError: If the backbone returns numbers that are not finite.
+        MissingExtraError: If what decodes JPEG on a GPU is not installed.
     """
-    settings = Settings(view, preprocessing, dtype, batch_size, rows_per_shard, workers, rescan)
+    settings = Settings(
+        view, preprocessing, dtype, batch_size, rows_per_shard, workers, rescan, jpeg_decoder
+    )
     work = Extraction(source, store_path, backbone, settings)
     return run(work, shard_range=shard_range, progress=progress)
 

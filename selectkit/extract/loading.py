@@ -8,20 +8,24 @@ seat that its row says, and nothing is copied.
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from selectkit.artifact import content_hash
 from selectkit.extract.decode import UndecodableImageError
 from selectkit.extract.decoders import Pixels, decode_in_process
+from selectkit.extract.encoded import EncodedJpeg, encoded_jpeg
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source
 from selectkit.threads import usable_cores
+
+if TYPE_CHECKING:
+    from selectkit.extract.jpeg_device import DeviceDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Loaded:
         width: Pixels of the upright image, 0 when unknown.
         height: Likewise.
         copy_of: Row of the store with the same image, None when the image was decoded.
+        encoded: What is still to be decoded where the model runs; never in a `Batch`.
     """
 
     content_hash: str
@@ -41,6 +46,10 @@ class Loaded:
     width: int = 0
     height: int = 0
     copy_of: int | None = None
+    encoded: EncodedJpeg | None = None
+
+
+Settle: TypeAlias = Callable[[list[Loaded], Pixels], list[Loaded]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,8 @@ class Loader:
         batch_size: Images per batch; the last one of a shard may have fewer.
         workers: Images that are decoded at once.
         known: Which features need not be computed; None = compute every image in its own seat.
+        device: Decodes plain JPEG files, a batch at a time when it is asked for; None = all are
+            decoded here.
     """
 
     source: Source
@@ -114,6 +125,7 @@ class Loader:
     batch_size: int
     workers: int
     known: Known | None = None
+    device: "DeviceDecoder | None" = None
 
     @property
     def ahead(self) -> int:
@@ -146,7 +158,7 @@ class Loader:
         for thread in threads:
             thread.start()
         try:
-            yield from feed.batches(memory)
+            yield from feed.batches(memory, self._settle)
         finally:
             feed.stop()
             for thread in threads:
@@ -171,7 +183,26 @@ class Loader:
                 return
         with feed.seat(shard, place) as number:
             if number is not None:
-                shard.loaded[place] = self.decode(data, digest, memory[number])
+                shard.loaded[place] = self._prepare(data, digest, memory[number])
+
+    def _prepare(self, data: bytes | None, digest: str, out: Pixels) -> Loaded:
+        """Decode an image, unless the device is going to."""
+        if self.device is None or data is None or (found := encoded_jpeg(data)) is None:
+            return self.decode(data, digest, out)
+        return Loaded(digest, "ok", *found.size, encoded=found)
+
+    def _settle(self, images: list[Loaded], pixels: Pixels) -> list[Loaded]:
+        """Let the device decode what it is to; what it refuses is decoded here."""
+        waiting = {i: image.encoded for i, image in enumerate(images) if image.encoded}
+        if not waiting or self.device is None:
+            return images
+        places = list(waiting)
+        refused = self.device.decode(list(waiting.values()), [pixels[i] for i in places])
+        for i in places:
+            images[i] = replace(images[i], encoded=None)
+        for i in (places[k] for k in refused):
+            images[i] = self.decode(waiting[i].data, images[i].content_hash, pixels[i])
+        return images
 
     def decode(self, data: bytes | None, digest: str, out: Pixels) -> Loaded:
         """Decode and resize one image; a bad one is a result, not an exception.
@@ -326,11 +357,13 @@ class _Feed:
         if shard.is_decided:
             self._changed.notify_all()
 
-    def batches(self, pixels: Pixels) -> Iterator[Batch]:
+    def batches(self, pixels: Pixels, settle: Settle) -> Iterator[Batch]:
         """Wait for one batch after the other.
 
         Args:
             pixels: All of the memory.
+            settle: Called with the seated images of each batch and their pixels; returns what
+                became of them in the end.
 
         Yields:
             The batches.
@@ -340,12 +373,14 @@ class _Feed:
             places = shard.places.get(number, {})
             start = (shard.first + number) % self._ring * self._size
             seated = [places[position] for position in range(len(places))]
-            images = [_there(shard.loaded[place]) for place in seated]
+            part = pixels[start : start + len(places)]
+            images = settle([_there(shard.loaded[place]) for place in seated], part)
+            for place, image in zip(seated, images, strict=True):
+                shard.loaded[place] = image
             with self._changed:
                 images += shard.unseated
                 shard.unseated = []
             whole = [_there(image) for image in shard.loaded] if is_last else None
-            part = pixels[start : start + len(places)]
             yield Batch(shard.number, shard.rows, seated, part, images, whole)
 
     def _next(self) -> tuple[_Shard, int, bool] | None:

@@ -180,9 +180,19 @@ def settle_fingerprint(
 
     Returns:
         The fingerprint, its "id" perhaps replaced.
+
+    Raises:
+        CacheError: If JPEG files were decoded by another decoder.
     """
     if view not in store.views():
         return fingerprint
     there = dict(store.view(view).fingerprint)
+    begun, now = (f.get("decoder", {}).get("jpeg reader") for f in (there, fingerprint))
+    if begun != now:
+        raise CacheError(
+            f"{store.path}: view {view!r} was begun with JPEG decoded by {begun}, and would go on "
+            f"with {now}, whose pixels are others. Use the --jpeg-decoder it was begun with, "
+            "another --view name or another store."
+        )
     same = {**there, "id": None} == {**fingerprint, "id": None}
     return there if same else fingerprint

@@ -22,6 +22,7 @@ from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.commit import commit
 from selectkit.extract.decode import quiet_pillow
 from selectkit.extract.flow import Arrays, Flow
+from selectkit.extract.jpeg_device import device_decoder
 from selectkit.extract.known import KnownImages, Unavailable
 from selectkit.extract.loading import Loaded, Loader, default_workers
 from selectkit.extract.plan import open_or_create, unfinished
@@ -76,12 +77,17 @@ class Extraction:
             settings: The rest.
 
         Raises:
-            ConfigError: If size, batch size or normalisation do not fit.
+            ConfigError: If size, batch size or normalisation do not fit, or JPEG cannot be decoded
+                where it is to be.
+            MissingExtraError: If what decodes JPEG on a GPU is not installed.
         """
         self.settings = settings
         self._plan = settings.preprocessing or backbone.preprocessing
         check_settings(backbone, self._plan, settings)
         self._source, self._path, self._backbone = source, store_path, backbone
+        self._device = None
+        if settings.jpeg_decoder == "gpu":
+            self._device = device_decoder(getattr(backbone, "device", "cpu"), self._plan)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -106,7 +112,13 @@ class Extraction:
             )
             workers = self.settings.workers or default_workers()
             loader = Loader(
-                self._source, self._ordered, self._plan, setup.batch_size, workers, self._known
+                self._source,
+                self._ordered,
+                self._plan,
+                setup.batch_size,
+                workers,
+                self._known,
+                self._device,
             )
             self._flow = Flow(loader, self._backbone)
             self._stack = stack.pop_all()

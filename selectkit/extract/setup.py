@@ -15,7 +15,7 @@ from selectkit.extract.backbones import Backbone
 from selectkit.extract.backbones.capacity import auto_batch_size
 from selectkit.extract.backbones.protocol import feature_dims
 from selectkit.extract.changes import Changes, Update
-from selectkit.extract.decode import decoder_policy
+from selectkit.extract.decode import JpegDecoder, decoder_policy
 from selectkit.extract.flow import require_finite
 from selectkit.extract.known import Kept
 from selectkit.extract.listing import Record
@@ -39,6 +39,7 @@ class Settings:
     rows_per_shard: int = 4096
     workers: int | None = None
     rescan: bool = False
+    jpeg_decoder: JpegDecoder = "cpu"
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class Setup:
         fingerprint = {
             **self.backbone.fingerprint(),
             "preprocessing": self.plan.to_dict(),
-            "decoder": decoder_policy(),
+            "decoder": decoder_policy(self.settings.jpeg_decoder),
             "store_dtype": dtype,
         }
         dims = feature_dims(self.backbone)

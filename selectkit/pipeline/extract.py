@@ -205,6 +205,7 @@ def _opened(
         rows_per_shard=chosen.rows_per_shard,
         workers=chosen.workers,
         rescan=chosen.rescan,
+        jpeg_decoder=chosen.jpeg_decoder,
     )
     return opened, backbone, how
 

@@ -94,6 +94,16 @@ def test_people_learn_what_limited_the_run(cli: Cli, photos: Path, tmp_path: Pat
     assert "limited by" not in cli(*command).out  # nothing was left to do
 
 
+def test_jpeg_on_a_device_needs_one(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    command = ("extract", photos, "--out", store, "--backbone", "tiny", "--jpeg-decoder", "gpu")
+    done = cli(*command, "--device", "cpu")
+    assert done.code == 2
+    assert "jpeg_decoder = 'gpu'" in done.err
+    assert "Leave jpeg_decoder at 'cpu'" in done.err
+    assert not store.exists()
+
+
 def test_a_view_goes_on_in_the_precision_and_batch_it_was_begun_with(
     cli: Cli, photos: Path, tmp_path: Path
 ) -> None:

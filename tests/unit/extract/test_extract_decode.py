@@ -209,6 +209,19 @@ def test_policy_names_the_reader() -> None:
     assert DECODER_POLICY["alpha"] == "over white"
 
 
+def test_policy_names_the_reader_on_a_device() -> None:
+    pytest.importorskip("torchcodec")
+    here, there = decoder_policy(), decoder_policy("gpu")
+    versions = f"{version('torchcodec')}, {version('simplejpeg')}"
+    assert there["jpeg version"] == versions
+    assert {key for key in here if here[key] != there[key]} == {
+        "jpeg reader",
+        "jpeg version",
+        "damaged jpeg",
+        "resize",
+    }
+
+
 def test_real_photographs_decode() -> None:
     folder = SHARED / "roadwork_frames" / "images"
     if not folder.is_dir():

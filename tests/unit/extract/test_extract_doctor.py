@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from selectkit.errors import BackboneError
+from selectkit.errors import BackboneError, ConfigError
 from selectkit.extract import Check, diagnose, doctor, environment
 from selectkit.extract.environment import (
     REINSTALL,
@@ -27,6 +27,7 @@ def test_this_machine_is_healthy() -> None:
         "peft",
         "zarr",
         "safetensors",
+        "jpeg",
         "cores",
         "openmp",
         "backbone",
@@ -126,6 +127,18 @@ def test_old_and_unimportable_libraries_are_named(monkeypatch: pytest.MonkeyPatc
     found = doctor._library("peft", fail)
     assert found.detail == "0.17rc1 does not import: boom"
     assert found.fix == "pip install --force-reinstall peft"
+
+
+def test_where_jpeg_is_decoded_is_told_and_never_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(device: str, plan: object) -> object:
+        raise ConfigError("torch finds no device")
+
+    monkeypatch.setattr(doctor, "device_decoder", refuse)
+    detail = "decoded on the CPU, and not on a GPU: torch finds no device"
+    assert doctor._jpeg() == Check("jpeg", True, detail)
+    monkeypatch.setattr(doctor, "device_decoder", lambda device, plan: None)
+    monkeypatch.setattr(doctor, "installed", {"torchcodec": "0.17.0"}.get)
+    assert doctor._jpeg().detail == "decoded on the CPU, or on a GPU by torchcodec 0.17.0"
 
 
 def test_spinning_threads_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
