@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def json_values(value: Any) -> Any:
+    """Return nested plain values as JSON has them: lists, and null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {key: json_values(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(part) for part in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if isfinite(value) else None
+    return value
 
 
 def content_hash(content: bytes | object) -> str:

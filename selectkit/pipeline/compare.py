@@ -65,7 +65,9 @@ class Comparison:
             "errors": self.errors,
             "reference": REFERENCE,
             "recommended": self.recommended,
-            "scores": [{**_plain(asdict(row)), "verdict": row.verdict} for row in self.rows],
+            "scores": [
+                {**artifact.json_values(asdict(row)), "verdict": row.verdict} for row in self.rows
+            ],
             "warnings": list(self.notes),
         }
 
@@ -227,14 +229,6 @@ def _range(interval: Interval, form: str) -> str:
     if not isfinite(interval.low):
         return "-"
     return f"{1000 * interval.low:{form}} to {1000 * interval.high:{form}}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return value
 
 
 def chart(comparison: Comparison, path: Path) -> None:

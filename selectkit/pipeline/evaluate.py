@@ -1,29 +1,23 @@
 """The verb `evaluate`: the run on val_test, as figures, tables and a page."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selectkit import artifact, report
 from selectkit.config import EvaluateConfig
 from selectkit.location import local_path
-from selectkit.metrics import Interval
 from selectkit.pipeline.extract import settled
-from selectkit.pipeline.figures import Figures, figures_of
-from selectkit.pipeline.judging import Tested, judge
-from selectkit.pipeline.measure import Sections
-from selectkit.pipeline.measure_sets import class_rows
-from selectkit.pipeline.naming import percent, targets_of
+from selectkit.pipeline.figures import figures_of
+from selectkit.pipeline.judging import judge
+from selectkit.pipeline.metrics_file import csv_of, document_of
+from selectkit.pipeline.naming import percent
 from selectkit.pipeline.page import run_report
-from selectkit.pipeline.ratios import estimate
 from selectkit.pipeline.rivals import policy_rows
 from selectkit.pipeline.run import RunDirectory
-from selectkit.policies import CascadePolicy
-from selectkit.report import PolicyRow, RunReport
+from selectkit.report import PolicyRow
 from selectkit.report.archive import to_artifact
 from selectkit.report.parts import PromiseRow
 
@@ -123,14 +117,14 @@ def evaluate(
     figures = figures_of(test, n_replicates=chosen.replicates, seed=chosen.seed)
     policies = policy_rows(test, figures.sections, chosen, also)
     page = run_report(test, figures, policies, chosen)
-    document = _document(test, figures, page)
+    document = document_of(test, figures, page)
     values, arrays = to_artifact(page)
     about = {"head": opened.head.hash, "policy": document["policy"]}
     about["fingerprint"] = test.rows.fingerprint
     html = report.render(page).encode()
     artifact.save(opened.path / "report.json", "report", {**about, **values}, arrays)
     artifact.save(opened.path / "metrics.json", "metrics", document)
-    artifact.write_bytes(opened.path / "metrics.csv", _csv(figures.sections).encode())
+    artifact.write_bytes(opened.path / "metrics.csv", csv_of(figures.sections).encode())
     artifact.write_bytes(opened.path / "report.html", html)
     opened.update("evaluate", chosen)
     result = Evaluation(
@@ -150,77 +144,6 @@ def evaluate(
     return result
 
 
-def _document(test: Tested, figures: Figures, page: RunReport) -> dict[str, Any]:
-    head, rows, policy = test.run.head, test.rows, test.policy
-    asked = [{"risk": t.risk, "alpha": t.alpha} for t in targets_of(policy)]
-    document: dict[str, Any] = {
-        "head": head.hash,
-        "policy": artifact.content_hash(policy.to_dict()),
-        "split": {
-            "name": rows.split,
-            "fingerprint": rows.fingerprint,
-            "n": len(rows.y),
-            "groups": len(set(rows.groups)),
-        },
-        "classes": list(head.classes),
-        "positive": head.positive if head.positive is None else head.classes[head.positive],
-        "target": asked[0] if len(asked) == 1 else asked,
-        "certificate": list(policy.sentences()),
-        "promises": [_promise(row) for row in figures.promises],
-        "ranked_by": test.ranking.about,
-        "metrics": {
-            section: {name: _plain(interval) for name, interval in names.items()}
-            for section, names in figures.sections.items()
-        },
-        "policies": [_policy(row) for row in page.policies],
-        "warnings": list(page.warnings),
-    }
-    if test.sets is not None and figures.sets is not None:
-        document["sets"] = {
-            "decides": figures.sets.decides,
-            "sizes": [asdict(row) for row in figures.sets.sizes],
-            "classes": [
-                {**asdict(row), "mean_size": _finite(row.mean_size)}
-                for row in class_rows(test.sets, head.classes)
-            ],
-        }
-    if figures.flow is not None and isinstance(policy, CascadePolicy):
-        document["stages"] = [
-            {
-                "name": row.name,
-                "rule": row.rule,
-                "cost": row.cost,
-                "reached": row.reached,
-                "decided": row.decided,
-                "wrong": row.wrong,
-                "error": _estimate(row.error),
-            }
-            for row in figures.flow.stages
-        ]
-        document["cost"] = {
-            "mean": _estimate(figures.flow.cost),
-            "unit": policy.unit,
-            "human": policy.human,
-        }
-    return document
-
-
-def _promise(row: PromiseRow) -> dict[str, Any]:
-    return {**asdict(row), "estimate": _estimate(row.estimate)}
-
-
-def _policy(row: PolicyRow) -> dict[str, Any]:
-    found = {
-        "policy": row.policy,
-        "active": row.active,
-        "coverage": _finite(row.coverage[0]),
-        "error": _estimate(row.error),
-        "certified": row.bound,
-        "deferred": row.deferred,
-    }
-    return found if row.cost is None else {**found, "cost": _estimate(row.cost)}
-
-
 def _kept(row: PromiseRow) -> str:
     if row.held is None:
         return f"on val_test: {row.promise}: {row.verdict}"
@@ -229,30 +152,6 @@ def _kept(row: PromiseRow) -> str:
     if not share:
         shown = f"{value:.4g} ({low:.4g}-{high:.4g})"
     return f"on val_test: {row.promise}: {shown} of {row.trials:,} {row.unit}, {row.verdict}"
-
-
-def _csv(sections: Sections) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["section", "metric", "value", "low", "high"])
-    for section, names in sections.items():
-        for name, interval in names.items():
-            values = _plain(interval).values()
-            writer.writerow([section, name, *("" if v is None else repr(v) for v in values)])
-    return text.getvalue()
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return _estimate(estimate(interval))
-
-
-def _estimate(numbers: report.Estimate) -> dict[str, float | None]:
-    value, low, high = map(_finite, numbers)
-    return {"value": value, "low": low, "high": high}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _percent_interval(estimate: report.Estimate) -> str:

@@ -92,7 +92,7 @@ class RunComparison:
             "reference": self.runs[0],
             "warnings": list(self.notes()),
             "runs": [_operating(*pair) for pair in zip(self.runs, self.reports, strict=True)],
-            "differences": [_plain(row) for row in rows],
+            "differences": artifact.json_values(rows),
         }
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -298,11 +298,3 @@ def _csv(differences: Sequence[Difference]) -> str:
 
 def _range(interval: Interval) -> str:
     return f"{interval.low:+.4f} to {interval.high:+.4f}" if isfinite(interval.low) else "-"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return value

@@ -5,6 +5,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from selectkit.artifact import json_values
 from selectkit.config import FitConfig
 from selectkit.errors import ConfigError
 from selectkit.pipeline.fit import FitSummary
@@ -80,8 +81,7 @@ class SweepSummary:
         if e is None:
             return None
         values = {"naive": e.naive, "value": e.value, "low": e.low, "high": e.high}
-        plain = {name: v if isfinite(v) else None for name, v in values.items()}
-        return {**plain, "resamples": e.n_replicates}
+        return {**json_values(values), "resamples": e.n_replicates}
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from math import isfinite, nan
+from math import nan
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from selectkit.artifact import json_values
 from selectkit.report.model import (
     Curve,
     GroupRow,
@@ -55,7 +56,7 @@ def to_artifact(report: RunReport) -> tuple[dict[str, Any], Arrays]:
         "warnings": list(report.warnings),
         "provenance": dict(report.provenance),
         "policies": [_policy(row) for row in report.policies],
-        "metrics": [{"name": k, "estimate": _nulls(v)} for k, v in report.metrics.items()],
+        "metrics": [{"name": k, "estimate": json_values(v)} for k, v in report.metrics.items()],
         "groups": [asdict(row) for row in report.groups],
         "curve": None,
         "reliability": None,
@@ -64,9 +65,9 @@ def to_artifact(report: RunReport) -> tuple[dict[str, Any], Arrays]:
         "costs": None if report.costs is None else dict(report.costs),
         "ranked_by": report.ranked_by,
         "tunable": report.tunable,
-        "promises": [_plain(asdict(row)) for row in report.promises],
-        "sets": None if report.sets is None else _plain(asdict(report.sets)),
-        "flow": None if report.flow is None else _plain(asdict(report.flow)),
+        "promises": json_values([asdict(row) for row in report.promises]),
+        "sets": json_values(None if report.sets is None else asdict(report.sets)),
+        "flow": json_values(None if report.flow is None else asdict(report.flow)),
     }
     arrays: Arrays = {"threshold": np.array([report.threshold])}
     for name, dtype in _ROWS.items():
@@ -79,7 +80,7 @@ def to_artifact(report: RunReport) -> tuple[dict[str, Any], Arrays]:
     if (bins := report.reliability) is not None:
         numbers = (bins.ece, bins.null_level, bins.smooth_error)
         values["reliability"] = dict(
-            zip(("ece", "null_level", "smooth_error"), _nulls(numbers), strict=True)
+            zip(("ece", "null_level", "smooth_error"), json_values(numbers), strict=True)
         )
         arrays |= {f"bins.{name}": np.asarray(getattr(bins, name)) for name in _BINS}
         if bins.smooth is not None:
@@ -129,8 +130,8 @@ def from_artifact(values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[An
 
 def _policy(row: PolicyRow) -> dict[str, Any]:
     values = {f.name: getattr(row, f.name) for f in fields(row)}
-    cost = None if row.cost is None else _nulls(row.cost)
-    values |= {"coverage": _nulls(row.coverage), "error": _nulls(row.error), "cost": cost}
+    estimates = {"coverage": row.coverage, "error": row.error, "cost": row.cost}
+    values |= json_values(estimates)
     return values
 
 
@@ -179,15 +180,6 @@ def _flow(values: Mapping[str, Any] | None) -> Flow | None:
     )
 
 
-def _plain(value: Any) -> Any:
-    """Return plain values with null for numbers that are none."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
 def _nan(number: float | None) -> float:
     return nan if number is None else number
 
@@ -220,7 +212,7 @@ def _reliability(values: Mapping[str, Any] | None, arrays: Mapping[str, Any]) ->
 
 def _caption(thumb: Thumbnail) -> dict[str, Any]:
     values = {f.name: getattr(thumb, f.name) for f in fields(thumb) if f.name != "image"}
-    return {**values, "confidence": _nulls([thumb.confidence])[0]}
+    return {**values, "confidence": json_values(thumb.confidence)}
 
 
 def _thumbnails(
@@ -233,10 +225,6 @@ def _thumbnails(
         known = {**caption, "confidence": confidence}
         found.append(Thumbnail(**known, image=None if image is None else image.tobytes()))
     return tuple(found)
-
-
-def _nulls(numbers: Sequence[float]) -> list[float | None]:
-    return [float(x) if isfinite(x) else None for x in numbers]
 
 
 def _nans(numbers: Sequence[float | None]) -> Estimate:

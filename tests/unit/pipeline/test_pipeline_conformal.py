@@ -16,7 +16,8 @@ from selectkit.config import FitConfig
 from selectkit.errors import ConfigError, DataError
 from selectkit.heads import ConformalRisk, ConformalSets, Epoch
 from selectkit.pipeline import calibrate, fit, sweep
-from selectkit.pipeline.conformal import FineTuning, counted, halves, objective
+from selectkit.pipeline.conformal import counted, halves, objective
+from selectkit.pipeline.fine_tuning import FineTuning
 from selectkit.pipeline.inputs import Inputs
 from selectkit.pipeline.run import RunDirectory
 from tests.unit.pipeline.pipeline_samples import blobs, content_hash, store_of
