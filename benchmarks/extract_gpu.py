@@ -4,7 +4,8 @@ Run `python -m benchmarks.extract_gpu > benchmarks/results/extract_gpu.jsonl` on
 device. DINOv3's S, B, L and H+ at 224 pixels in bfloat16, with random weights made on the spot. The
 bare pass is the same pooling, compiled, on one batch that lies on the device; all contestants in
 turn in each repetition, ratios per repetition. Utilisation is the share of what one large matrix
-product reaches in the same run.
+product reaches in the same run. JPEG files are decoded on the CPU and, where torchcodec is
+installed, on the device.
 """
 
 import argparse
@@ -28,8 +29,10 @@ from selectkit.extract.backbones.capacity import (
     flops_per_image,
     matmul_ceiling,
 )
+from selectkit.extract.decode import JpegDecoder
+from selectkit.extract.environment import installed
 
-PACKAGES = ("torch", "transformers", "simplejpeg", "numpy")
+PACKAGES = ("torch", "torchcodec", "transformers", "simplejpeg", "numpy")
 SIZE = 224
 
 # hidden size, layers, heads, hidden units of the MLP, gated: Simeoni et al. 2025, arXiv 2508.10104
@@ -98,11 +101,13 @@ def from_pixels(backbone: TokenBackbone, batch: int) -> Callable[[int], None]:
     return run
 
 
-def from_files(backbone: TokenBackbone, batch: int, folder: Path) -> None:
+def from_files(
+    backbone: TokenBackbone, batch: int, folder: Path, decoder: JpegDecoder = "cpu"
+) -> None:
     """JPEG files to a committed store."""
     store = folder.parent / "store.zarr"
     shutil.rmtree(store, ignore_errors=True)
-    extract(open_source(folder), store, backbone=backbone, batch_size=batch)
+    extract(open_source(folder), store, backbone=backbone, batch_size=batch, jpeg_decoder=decoder)
 
 
 def measure(name: str, files: Sequence[Path], work: Path, repetitions: int, images: int) -> None:
@@ -110,19 +115,22 @@ def measure(name: str, files: Sequence[Path], work: Path, repetitions: int, imag
     backbone = load_backbone(checkpoint(name, work / "model"), device="cuda", dtype="bfloat16")
     batch = auto_batch_size(backbone, SIZE)
     batches = max(4, images // batch)
-    counts = {"bare forward": batches * batch, "from uint8": batches * batch, "from JPEG": 0}
-    counts["from JPEG"] = len(files)
+    counts = {"bare forward": batches * batch, "from uint8": batches * batch}
     actions: dict[str, Callable[[], None]] = {
         "bare forward": partial(bare(backbone, batch), batches),
         "from uint8": partial(from_pixels(backbone, batch), batches),
         "from JPEG": partial(from_files, backbone, batch, files[0].parent),
     }
+    if installed("torchcodec"):
+        actions["from JPEG, decoded on the device"] = partial(
+            from_files, backbone, batch, files[0].parent, "gpu"
+        )
     rates: dict[str, list[float]] = {what: [] for what in actions}
     for _ in range(repetitions + 1):  # the first compiles
         for what, action in actions.items():
             start = perf_counter()
             action()
-            rates[what].append(counts[what] / (perf_counter() - start))
+            rates[what].append(counts.get(what, len(files)) / (perf_counter() - start))
     rates = {what: found[1:] for what, found in rates.items()}
     ceiling = matmul_ceiling(backbone.device, backbone.dtype)
     operations = flops_per_image(backbone, SIZE)
