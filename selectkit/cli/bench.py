@@ -27,6 +27,13 @@ def policies(
     splits: Annotated[int | None, flag(BenchConfig, "splits")] = None,
     seed: Annotated[int | None, flag(BenchConfig, "seed")] = None,
     workers: Annotated[int | None, flag(BenchConfig, "workers")] = None,
+    xi: Annotated[float | None, flag(BenchConfig, "xi")] = None,
+    stages: Annotated[str | None, flag(BenchConfig, "stages")] = None,
+    stage_costs: Annotated[str | None, flag(BenchConfig, "stage_costs")] = None,
+    view_seconds: Annotated[str | None, flag(BenchConfig, "view_seconds")] = None,
+    cost_unit: Annotated[str | None, flag(BenchConfig, "cost_unit")] = None,
+    human_cost: Annotated[float | None, flag(BenchConfig, "human_cost")] = None,
+    last_decides: Annotated[bool | None, flag(BenchConfig, "last_decides")] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder: also write policies.json, .md, .svg and .png."),
@@ -48,6 +55,8 @@ def policies(
       selectkit bench policies run --target fnr=0.02,fpr=0.05 --out bench
 
       selectkit bench policies logits.npz --cost miss=50,false_alarm=3,defer=1
+
+      selectkit bench policies small --stages large --stage-costs 1,4 --target error=0.05
     """
     from selectkit.cli.output import print_json, print_table, progress_bar, say, warn
     from selectkit.pipeline.bench import bench_policies, require_folder, write_policies

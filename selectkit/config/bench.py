@@ -5,6 +5,14 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from selectkit.config.cascade import (
+    CostUnit,
+    HumanCost,
+    LastDecides,
+    StageCosts,
+    Stages,
+    ViewSeconds,
+)
 from selectkit.config.setting import Count, Help, Positive, Rate, Score
 
 
@@ -35,3 +43,12 @@ class BenchConfig:
     workers: Annotated[
         Positive | None, Help("Threads at work; by default one per core this process may use.")
     ] = None
+    xi: Annotated[
+        Rate, Help("Share of images that the score is to let pass to the sets.", "Prediction sets")
+    ] = 0.8
+    stages: Stages = None
+    stage_costs: StageCosts = None
+    view_seconds: ViewSeconds = None
+    cost_unit: CostUnit = "s"
+    human_cost: HumanCost = None
+    last_decides: LastDecides = False

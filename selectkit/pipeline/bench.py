@@ -11,9 +11,11 @@ from selectkit.errors import ConfigError, DataError
 from selectkit.location import local_path
 from selectkit.pipeline.bench_answer import PolicyBench, Standing
 from selectkit.pipeline.bench_contenders import Contender, contenders
-from selectkit.pipeline.bench_rows import Population, read_population
+from selectkit.pipeline.bench_rows import Population
+from selectkit.pipeline.bench_sources import read_population
 from selectkit.pipeline.bench_splits import Watch, resplit
 from selectkit.pipeline.extract import settled
+from selectkit.pipeline.stage_settings import StageSettings
 from selectkit.policies import Costs, Targets
 from selectkit.stats.binomial import check_level
 from selectkit.threads import usable_cores
@@ -32,7 +34,8 @@ def bench_policies(
     """Compare all policies that can answer, on random re-splits of a run's held-out rows.
 
     The rows are those of val_calib and val_test together, one image of each group: labelled rows
-    that head and calibrator have not seen. Val_select guides the policies that want a guide. Each
+    that head and calibrator have not seen. Val_select guides the policies that want a guide. With
+    stages these are the images that all of their runs have, and a cascade takes part. Each
     re-split calibrates every policy on a random part and looks what it does with the rest, and with
     all rows. Nothing in the run is changed but its log.
 
@@ -54,11 +57,12 @@ def bench_policies(
         LeakageError: If the store is no longer split as it was when the head was fitted.
     """
     chosen = settled(BenchConfig, config, settings)
+    StageSettings.of(chosen)  # refuses what would have no effect
     targets, costs = questions(chosen)
     rows, run = read_population(local_path(source, "a run directory or a file"), chosen, store)
     answer = compare_policies(
-        rows, targets, costs=costs, delta=chosen.delta, share=chosen.share, splits=chosen.splits,
-        seed=chosen.seed, workers=chosen.workers, watch=watch,
+        rows, targets, costs=costs, delta=chosen.delta, xi=chosen.xi, share=chosen.share,
+        splits=chosen.splits, seed=chosen.seed, workers=chosen.workers, watch=watch,
     )  # fmt: skip
     if run is not None:
         run.log("bench policies", **answer.to_dict())
@@ -83,6 +87,11 @@ def questions(config: BenchConfig) -> tuple[tuple[Targets, ...], Costs | None]:
             "no target: say what to promise, for instance --target error=0.05 --target "
             "fnr=0.02,fpr=0.05, or what errors cost."
         )
+    if costs is not None and config.stages is not None:
+        raise ConfigError(
+            "--cost is for policies of one run; a cascade keeps targets, and what its stages cost "
+            "is said by --stage-costs or --view-seconds. Leave --cost or --stages out."
+        )
     asked = tuple(Targets.parse(text) for text in config.target) or (Targets(),)
     for targets in asked:
         if any(t.risk == "coverage" for t in targets):
@@ -99,6 +108,7 @@ def compare_policies(
     *,
     costs: Costs | None = None,
     delta: float = 0.1,
+    xi: float = 0.8,
     share: float = 0.5,
     splits: int = 200,
     seed: int = 0,
@@ -112,8 +122,10 @@ def compare_policies(
     Args:
         rows: The population.
         targets: What to keep, one question for each.
-        costs: What decisions cost: rules are then chosen by it, and it is reported.
+        costs: What decisions cost: rules are then chosen by it, and it is reported. None: where
+            the stages of the rows have a price, it is reported.
         delta: Probability with which a promise may fail.
+        xi: Share of rows that the score of selective sets is to let pass.
         share: Share of the rows that each re-split calibrates on.
         splits: Re-splits.
         seed: Their seed; the answer depends on it and not on the number of workers.
@@ -137,7 +149,7 @@ def compare_policies(
             f"{len(rows)} independent rows cannot be split into {n_calib} to calibrate and "
             f"{len(rows) - n_calib} to test; each part needs at least 2."
         )
-    everybody = [contenders(rows, t, costs, delta) for t in targets]
+    everybody = [contenders(rows, t, costs, delta, xi) for t in targets]
     asked = [(*(c for c in field if only is None or c.name in only), *extra) for field in everybody]
     found = resplit(
         rows, [(c, costs) for c in asked], n_calib=n_calib, splits=splits, seed=seed,
@@ -159,6 +171,7 @@ def compare_policies(
         costs=None if costs is None else str(costs),
         standings=standings,
         warnings=rows.notes,
+        stages=None if rows.staged is None else rows.staged.about,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from selectkit.percent import percent
 from selectkit.pipeline.bench_rows import Float64s
 from selectkit.pipeline.bench_splits import Trial
+from selectkit.pipeline.bench_stages import Stages
 from selectkit.report import markdown, promises
 from selectkit.report.svg import Drawing
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
@@ -74,7 +75,7 @@ class Standing:
         broken: Re-splits whose risk on all rows is above the promise.
         broken_test: Re-splits whose risk on the test part is.
         size: Mean number of classes in a prediction set, for policies that answer with sets.
-        cost: Mean cost of a row of the test part.
+        cost: Mean cost of a row of the test part: by what decisions cost, or what stages do.
         milliseconds: Median processor time of a fit.
     """
 
@@ -147,6 +148,7 @@ class PolicyBench:
         costs: What decisions cost, or None.
         standings: By target, then policy.
         warnings: What the user should look at.
+        stages: What is known of the stages of a cascade, or None.
     """
 
     source: str
@@ -159,6 +161,7 @@ class PolicyBench:
     costs: str | None
     standings: tuple[Standing, ...]
     warnings: tuple[str, ...]
+    stages: Stages | None = None
 
     @property
     def refuted(self) -> tuple[Standing, ...]:
@@ -181,6 +184,7 @@ class PolicyBench:
             "seed": self.seed,
             "delta": self.delta,
             "cost": self.costs,
+            "stages": None if self.stages is None else self.stages.to_dict(),
             "interval": LEVEL,
             "quantiles": list(QUANTILES),
             "kept": not self.refuted,
@@ -207,6 +211,7 @@ class PolicyBench:
             "part adds chance of its own, so this share may exceed delta where the promise holds",
             "coverage, error and cost are means over the test parts; slack is the reported bound "
             "less the risk on all rows",
+            *([] if self._priced is None else [self._priced.line()]),
             *(
                 f"NOT KEPT: {s.policy} broke {s.target} in {percent(s.broken.rate)} of re-splits, "
                 f"at least {percent(s.broken.low)} where {percent(self.delta)} is allowed"
@@ -235,8 +240,15 @@ class PolicyBench:
         """Return how often promises are broken, and the coverage, of every policy."""
         return promises.broken_and_covered(self.standings, self.delta)
 
+    @property
+    def _priced(self) -> Stages | None:
+        """The stages, where the cost of a row is that of those that it reaches."""
+        known = self.stages is not None and self.stages.priced and self.costs is None
+        return self.stages if known else None
+
     def _table(self, target: str) -> Table:
         rows = [s for s in self.standings if s.target == target]
+        cost = "cost" if self._priced is None else f"cost, {self._priced.costs.unit}"
         columns: list[tuple[str, list[str]]] = [
             ("policy", [s.policy for s in rows]),
             ("promise", [KINDS[s.kind] for s in rows]),
@@ -249,7 +261,7 @@ class PolicyBench:
             ("broken", ["-" if s.gave_up == 1 else _interval(s.broken) for s in rows]),
             ("on test", ["-" if s.gave_up == 1 else percent(s.broken_test.rate) for s in rows]),
             ("set size", [_number(s.size) for s in rows]),
-            ("cost", [_number(s.cost) for s in rows]),
+            (cost, [_number(s.cost) for s in rows]),
             ("fit, ms", [f"{s.milliseconds:.3g}" for s in rows]),
         ]
         used = [(name, cells) for name, cells in columns if set(cells) != {"-"}]

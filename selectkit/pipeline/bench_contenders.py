@@ -1,15 +1,17 @@
 """The ways to a decision that are compared, and what each of them claims."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from selectkit.errors import ConfigError
-from selectkit.pipeline.bench_rows import Labels, Population
+from selectkit.pipeline.bench_rows import Labels, Population, Sees
+from selectkit.pipeline.bench_stages import StagedRows, alone
 from selectkit.policies import (
+    CascadePolicy,
     ClasswisePolicy,
     Costs,
     ExitPolicy,
@@ -25,6 +27,7 @@ from selectkit.policies import (
 )
 from selectkit.policies.evidence import check_question
 from selectkit.policies.families import Rows, Thresholds
+from selectkit.policies.guide import split_off
 from selectkit.policies.scores import Gate
 from selectkit.policies.scrc_fit import Variant
 from selectkit.risk import Infeasible
@@ -58,11 +61,11 @@ class Fitted:
     """A rule that was found on calibration rows.
 
     Attributes:
-        policy: It decides.
+        policy: It decides what its contender sees.
         promises: What it claims, the target's own risk first.
     """
 
-    policy: ExitPolicy
+    policy: ExitPolicy | CascadePolicy
     promises: tuple[Promise, ...]
 
 
@@ -74,21 +77,22 @@ class Contender:
         name: What it is called.
         fit: From calibration rows and labels to a rule; None when it gives up.
         kind: Kind of its promise: "pac", "expectation" or "none".
-        gated: Whether its rows carry the gate instead of the score.
+        sees: What `fit` and the rule that it returns are shown of the rows: `Outputs` with the
+            score, or with the gate in its place; for "stages" a sequence of them, one per stage.
         sets: Whether its accepted rows are answered with sets.
         own: Whether it is a policy of selectkit, whose promises are held against it.
     """
 
     name: str
-    fit: Callable[[Outputs, Labels], Fitted | None]
+    fit: Callable[[Any, Labels], Fitted | None]
     kind: str = "pac"
-    gated: bool = False
+    sees: Sees = "score"
     sets: bool = False
     own: bool = True
 
 
 def contenders(
-    rows: Population, targets: Targets, costs: Costs | None, delta: float
+    rows: Population, targets: Targets, costs: Costs | None, delta: float, xi: float = 0.8
 ) -> tuple[Contender, ...]:
     """Return everybody who can answer the question, the empirical threshold first.
 
@@ -97,9 +101,11 @@ def contenders(
         targets: What to keep; empty: only cost matters.
         costs: What decisions cost, or None.
         delta: Probability with which a promise may fail.
+        xi: Share of rows that the score of selective sets is to let pass.
 
     Returns:
-        The contenders.
+        The contenders. A cascade, and its last stage for itself, take part where there are stages
+        and rules are not chosen by the cost of errors.
 
     Raises:
         ConfigError: If the question makes no sense.
@@ -110,7 +116,7 @@ def contenders(
             f"--target {targets} alone is kept by accepting everything: combine it with what may "
             f"go wrong, for instance --target error=0.05,{targets}."
         )
-    ask = _Question(targets, costs, delta, rows.positive, rows.guide)
+    ask = _Question(targets, costs, delta, rows.positive, rows.guide, xi)
     found = [
         Contender("empirical threshold", partial(_empirical, ask=ask), "none", own=False),
         Contender("one threshold", partial(_one_threshold, ask=ask)),
@@ -121,9 +127,11 @@ def contenders(
     if single is not None and single.risk == "error":
         found.append(Contender("per class", partial(_per_class, ask=ask)))
     if rows.gated is not None and targets:
-        found.append(Contender("gate", partial(_gate, ask=ask), gated=True))
+        found.append(Contender("gate", partial(_gate, ask=ask), sees="gate"))
     if single is not None and single.risk in {"error", "fnr"}:
         found += _selective_sets(ask)
+    if rows.staged is not None and targets and costs is None:
+        found += _staged(ask, rows.staged)
     return tuple(found)
 
 
@@ -134,6 +142,7 @@ class _Question:
     delta: float
     positive: int | None
     guide: Guide | None
+    xi: float
 
     @property
     def target(self) -> Target:
@@ -145,12 +154,12 @@ class _Question:
         """What the answer is judged by first."""
         return self.targets[0].risk if self.targets else "cost"
 
-    def answered(self, policy: ExitPolicy | Infeasible) -> Fitted | None:
+    def answered(self, policy: ExitPolicy | CascadePolicy | Infeasible) -> Fitted | None:
         """Return the rule of a policy."""
         return certified(policy, self.risk)
 
 
-def certified(policy: ExitPolicy | Infeasible, risk: str) -> Fitted | None:
+def certified(policy: ExitPolicy | CascadePolicy | Infeasible, risk: str) -> Fitted | None:
     """Return a policy with its promises, those about one risk first; None when infeasible."""
     if isinstance(policy, Infeasible) or policy.infeasible is not None:
         return None
@@ -233,8 +242,9 @@ def _selective_sets(ask: _Question) -> list[Contender]:
     ) -> Fitted | None:
         return ask.answered(
             ScrcPolicy.fit(
-                outputs, labels, target=ask.target, delta=ask.delta, score=STORED, variant=variant,
-                exits="singletons" if singletons else "accepted", positive=ask.positive,
+                outputs, labels, target=ask.target, delta=ask.delta, xi=ask.xi, score=STORED,
+                variant=variant, exits="singletons" if singletons else "accepted",
+                positive=ask.positive,
             )
         )  # fmt: skip
 
@@ -249,3 +259,34 @@ def _selective_sets(ask: _Question) -> list[Contender]:
         for singletons in (False, True)
         for variant in variants
     ]
+
+
+def _staged(ask: _Question, rows: StagedRows) -> list[Contender]:
+    """The cascade, and its last stage for itself with one threshold."""
+    last = ask
+    if ask.guide is not None and rows.guides is not None:
+        last = replace(ask, guide=replace(ask.guide, outputs=rows.guides[-1]))
+    return [
+        Contender("cascade", partial(_cascade, ask=ask, rows=rows), sees="stages"),
+        Contender(
+            alone(rows.about.names[-1]), partial(_one_threshold, ask=last), sees="last stage"
+        ),
+    ]
+
+
+def _cascade(
+    stages: Sequence[Outputs], labels: Labels, *, ask: _Question, rows: StagedRows
+) -> Fitted | None:
+    if ask.guide is not None and rows.guides is not None:
+        select: tuple[Sequence[Outputs], Labels] = (rows.guides, ask.guide.labels)
+    else:
+        guides, rest = zip(*(split_off(Guide(said, labels)) for said in stages), strict=True)
+        select = ([guide.outputs for guide in guides], guides[0].labels)
+        stages, labels = [one.outputs for one in rest], rest[0].labels
+    return ask.answered(
+        CascadePolicy.fit(
+            stages, labels, costs=rows.about.costs, target=ask.targets, select=select,
+            delta=ask.delta, scores=STORED, names=rows.about.names, positive=ask.positive,
+            last_decides=rows.about.last_decides,
+        )
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import thread_time
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from selectkit.arrays import Bools
 from selectkit.pipeline.bench_contenders import STORED, Contender, Fitted, Promise
 from selectkit.pipeline.bench_rows import Float64s, Labels, Population
-from selectkit.policies import Costs, Decision, Outputs, ScrcPolicy
+from selectkit.policies import Costs, Decision, Outputs, ScrcPolicy, StageCosts
 
 Watch = Callable[[int, int], None]
 """Called with re-splits done and re-splits in all."""
@@ -26,7 +26,7 @@ class Trial(NamedTuple):
         coverage: Accepted share of the test part.
         error: Wrong decisions among its accepted rows.
         fnr: Missed positives among its accepted positives.
-        cost: Mean cost of its rows.
+        cost: Mean cost of its rows: of the decisions, or of the stages that they reach.
         size: Mean number of classes in the sets of its accepted rows.
         risk: The first promise's risk on all rows; of several classes the worst.
         risk_test: The same on the test part.
@@ -74,11 +74,9 @@ class Judge:
         """
         nan = float("nan")
         if fitted is None:
-            cost = nan if self.costs is None else self.costs.defer
-            return Trial(took, 0.0, nan, nan, cost, nan, nan, nan, nan, nan, nan)
-        outputs = self._outputs(contender)
-        decision = fitted.policy.decide(outputs)
-        case = _Case(self, fitted, decision, STORED(outputs))
+            return Trial(took, 0.0, nan, nan, self.of_deferring(contender), *[nan] * 6)
+        decision = fitted.policy.decide(cast(Any, self.rows.seen(contender.sees)))
+        case = _Case(self, fitted, decision)
         rates = [(p, case.rate(p), case.rate(p, test)) for p in fitted.promises]
         counted = [r for r in rates if r[0].kind == "pac"] or rates[:1]
         same = [r for r in rates if r[0].risk == rates[0][0].risk]
@@ -91,7 +89,7 @@ class Judge:
             coverage=float(accepted.sum() / test.sum()),
             error=case.rate(Promise("error", 1.0, ""), test),
             fnr=case.rate(Promise("fnr", 1.0, ""), test) if with_positive else nan,
-            cost=nan if self.costs is None else self.cost_of(decision, test),
+            cost=self.cost_of(decision, test, contender),
             size=float(sizes.mean()) if sizes.size else nan,
             risk=risk,
             risk_test=risk_test,
@@ -100,17 +98,36 @@ class Judge:
             broken_test=float(any(t > p.alpha for p, _, t in counted)),
         )
 
-    def cost_of(self, decision: Decision, rows: Bools) -> float:
-        """Return the mean cost of some rows."""
-        assert self.costs is not None  # asked only then
-        spent = self.costs.of(decision, self.rows.labels, self.rows.positive or 0)
+    def cost_of(self, decision: Decision, rows: Bools, contender: Contender) -> float:
+        """Return the mean cost of some rows; NaN where nothing has a price."""
+        prices = self._prices(contender)
+        if self.costs is not None:
+            spent = self.costs.of(decision, self.rows.labels, self.rows.positive or 0)
+        elif prices is not None:
+            spent = prices.of(decision)
+        else:
+            return float("nan")
         return float(spent[rows].mean())
 
-    def _outputs(self, contender: Contender) -> Outputs:
-        if not contender.gated:
-            return self.rows.outputs
-        assert self.rows.gated is not None  # there is a gate contender only with a gate
-        return self.rows.gated
+    def of_deferring(self, contender: Contender) -> float:
+        """Return what a row costs that is deferred by a contender who gave up."""
+        prices = self._prices(contender)
+        if self.costs is not None:
+            return self.costs.defer
+        if prices is None:
+            return float("nan")
+        reached = prices.stages if contender.sees == "stages" else prices.stages[:1]
+        return sum(reached) + (prices.human or 0.0)
+
+    def _prices(self, contender: Contender) -> StageCosts | None:
+        """What the stages that a contender runs cost."""
+        staged = self.rows.staged
+        if staged is None or not staged.about.priced:
+            return None
+        costs = staged.about.costs
+        if contender.sees == "last stage":
+            return StageCosts(costs.stages[-1:], costs.human, costs.unit)
+        return costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +137,6 @@ class _Case:
     judge: Judge
     fitted: Fitted
     decision: Decision
-    score: Float64s
 
     def rate(self, promise: Promise, rows: Bools | None = None) -> float:
         """The rate that a promise is about, NaN when it is about no row."""
@@ -167,7 +183,7 @@ class _Case:
         """Rows that pass lambda1, with a single class or not."""
         policy = self.fitted.policy
         if isinstance(policy, ScrcPolicy):
-            return np.asarray(self.score > policy.lambda1)
+            return np.asarray(STORED(self.judge.rows.outputs) > policy.lambda1)
         return self.decision.accepted
 
     def _costs(self) -> Float64s:
@@ -205,16 +221,15 @@ def resplit(
         For each question and contender an array of shape (splits, fields of `Trial`).
     """
     n = len(rows)
+    asked_for = {contender.sees for asked, _ in questions for contender in asked}
 
     def one(own_seed: np.random.SeedSequence) -> list[list[Trial]]:
         test = np.ones(n, dtype=np.bool_)
         calib = np.sort(np.random.default_rng(own_seed).permutation(n)[:n_calib])
         test[calib] = False
-        y = rows.labels[calib]
-        seen = rows.outputs.take(calib)
-        gated = None if rows.gated is None else rows.gated.take(calib)
+        seen = {sees: _taken(rows.seen(sees), calib) for sees in asked_for}
         return [
-            [_answer(Judge(rows, costs), c, gated if c.gated else seen, y, test) for c in asked]
+            [_answer(Judge(rows, costs), c, seen[c.sees], rows.labels[calib], test) for c in asked]
             for asked, costs in questions
         ]
 
@@ -234,10 +249,19 @@ def resplit(
     ]
 
 
+def _taken(outputs: Outputs | tuple[Outputs, ...], rows: Labels) -> Outputs | tuple[Outputs, ...]:
+    if isinstance(outputs, tuple):
+        return tuple(said.take(rows) for said in outputs)
+    return outputs.take(rows)
+
+
 def _answer(
-    judge: Judge, contender: Contender, seen: Outputs | None, labels: Labels, test: Bools
+    judge: Judge,
+    contender: Contender,
+    seen: Outputs | tuple[Outputs, ...],
+    labels: Labels,
+    test: Bools,
 ) -> Trial:
-    assert seen is not None  # there is a gate contender only with a gate
     start = thread_time()
     fitted = contender.fit(seen, labels)
     return judge.trial(contender, fitted, test, thread_time() - start)

@@ -199,5 +199,4 @@ def lacking(stages: Sequence[StageRun], split: str, shared: int) -> tuple[str, .
 def _notes(stages: Sequence[StageRun], calib: Features, settings: StageSettings) -> tuple[str, ...]:
     """Say when images are missing, and when extraction costs nothing."""
     missing = lacking(stages, "val_calib", len(calib.y))
-    counted = settings.costs is not None or settings.view_seconds
-    return missing if counted else (*missing, HEADS_ALONE)
+    return missing if settings.extraction_counts else (*missing, HEADS_ALONE)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from selectkit.config import CalibrateConfig
+from selectkit.config import BenchConfig, CalibrateConfig
 from selectkit.errors import ConfigError
 from selectkit.location import local_path
 from selectkit.pipeline.stages import StageRun, head_seconds, stage_costs, stage_runs
@@ -45,7 +45,7 @@ class StageSettings:
             raise ConfigError("give the cost of stages or the seconds of views, not both.")
 
     @classmethod
-    def of(cls, config: CalibrateConfig) -> Self | None:
+    def of(cls, config: CalibrateConfig | BenchConfig) -> Self | None:
         """Read the settings of a command.
 
         Args:
@@ -81,7 +81,12 @@ class StageSettings:
     @property
     def priced(self) -> bool:
         """Whether anything but what a head costs is known."""
-        return self.costs is not None or bool(self.view_seconds) or self.human is not None
+        return self.extraction_counts or self.human is not None
+
+    @property
+    def extraction_counts(self) -> bool:
+        """Whether what extraction costs is known."""
+        return self.costs is not None or bool(self.view_seconds)
 
     def opened(self, first: Path, store: str | Path | None) -> tuple[StageRun, ...]:
         """Open the runs.

@@ -64,3 +64,17 @@ def test_mistakes_are_one_line(cli: Cli, logits: Path, tmp_path: Path) -> None:
         done = cli("bench", "policies", *arguments)
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert part in done.err
+
+
+def test_a_cascade_takes_part_where_its_runs_are_named(cli: Cli, run: Path, tmp_path: Path) -> None:
+    first, second = (shutil.copytree(run, tmp_path / name) for name in ("small", "large"))
+    asked = ["--target", "error=0.5", "--splits", "20", "--stages", second, "--stage-costs", "1,4"]
+    done = cli("bench", "policies", first, *asked, "--human-cost", "50", "--xi", "0.7", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["stages"]["names"] == ["small", "large"]
+    assert {"cascade", "large alone"} <= {s["policy"] for s in found["standings"]}
+    assert all(s["cost"] > 0 for s in found["standings"])
+    refused = cli("bench", "policies", first, *asked, "--cost", "error=5,defer=1")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--cost is for policies of one run" in refused.err
