@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from selectkit.cache import FeatureStore
+from selectkit.config import ExtractConfig
 from selectkit.errors import BackboneError, CacheError, ConfigError, MissingExtraError
 from selectkit.extract import Extraction, Preprocessing, extract, jpeg_device, open_source
 from selectkit.extract.decode import decode_pixels
@@ -18,6 +19,8 @@ from selectkit.extract.encoded import EncodedJpeg, encoded_jpeg
 from selectkit.extract.jpeg_device import DeviceDecoder, decoder_problem, device_decoder
 from selectkit.extract.ray_worker import Opened, Worker
 from selectkit.extract.setup import Settings
+from selectkit.pipeline.extract import _part
+from selectkit.pipeline.extract import extract as extract_verb
 from tests.unit.extract.extract_tools import (
     Pixels,
     StubBackbone,
@@ -382,6 +385,20 @@ def test_damage_that_another_decoder_did_not_notice_is_explained(
     assert np.isnan(np.asarray(there)[0]).all()
     (folder / "damaged.jpg").write_bytes(smooth)
     assert run(folder, tmp_path / "s", rescan=True).failed == {}
+
+
+def test_both_engines_are_told_which_decoder(tmp_path: Path, on_the_device: list[Decoding]) -> None:
+    """A worker on another machine builds its part from the same arguments as this process."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for k in range(3):
+        (folder / f"{k}.jpg").write_bytes(jpeg(k))
+    chosen = ExtractConfig(backbone="tiny", device="cpu", jpeg_decoder="gpu")
+    part = _part(str(folder), str(tmp_path / "worker"), chosen)
+    assert part.settings.jpeg_decoder == "gpu"
+    done = extract_verb(folder, out=tmp_path / "local", config=chosen)
+    assert done.work.failed == {}
+    assert [decoder.given for decoder in on_the_device] == [0, 3]
 
 
 def test_without_a_device_no_store_is_made(tmp_path: Path) -> None:
