@@ -6,6 +6,7 @@ folder that is a rename; in an object store every write is so (`selectkit.cache.
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,10 @@ class Files(Protocol):
 
     def remove(self, *paths: str) -> None:
         """Remove files, those that are there."""
+        ...
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder with all that is in it, if it is there. Only for the one writer."""
         ...
 
     def folders(self, path: str) -> list[str]:
@@ -178,6 +183,13 @@ class LocalFiles:
             (self.place / path).unlink(missing_ok=True)
         for folder in {(self.place / path).parent for path in paths}:
             self._sync(folder)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder with all that is in it, if it is there. Only for the one writer."""
+        folder = self.place / path
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            self._sync(folder.parent)
 
     def folders(self, path: str) -> list[str]:
         """Return the names of the folders in a folder, sorted; none when it does not exist."""

@@ -61,6 +61,12 @@ def write(store: "FeatureStore", view: str, head: str, logits: Floats, info: Hea
         ledger.publish(files, scope, shard, commit.rows, commit.images, contents)
 
 
+def remove(store: "FeatureStore", view: str, head: str) -> None:
+    """Remove a head's logits, the ledger first. Only while the store is one's own."""
+    store.files.remove_folder(f"commits/{layout.logits_scope(view, head)}")
+    store.files.remove_folder(layout.logits_folder(view, head))
+
+
 def _known_rows(
     store: "FeatureStore", logits: Floats, commits: Mapping[int, ledger.Commit]
 ) -> Floats:

@@ -77,6 +77,10 @@ class MirroredFiles:
         for path in paths:
             self._forget(path)
 
+    def remove_folder(self, path: str) -> None:
+        """Remove all files below a path."""
+        self.remove(*(file for file, _ in self.walk() if file.startswith(f"{path}/")))
+
     def folders(self, path: str) -> list[str]:
         """Return the names of the folders in a folder, sorted."""
         return sorted(self._known.folders(path))

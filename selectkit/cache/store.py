@@ -4,6 +4,7 @@ The store knows no method and decodes no image. Layout: `selectkit.cache.layout`
 becomes visible: `selectkit.cache.ledger`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from selectkit.cache.files import Files, files_at
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, summary
 from selectkit.cache.leases import LeaseLock
+from selectkit.cache.lock import BusyError
 from selectkit.cache.reading import Features, Rows
 from selectkit.cache.sharded import ShardedArray
 from selectkit.cache.sharing import Entrance
@@ -27,6 +29,8 @@ from selectkit.cache.verify import Problem, leftovers, verify
 from selectkit.cache.views import HeadInfo, ViewInfo
 from selectkit.errors import CacheError, ConfigError
 from selectkit.location import Location, Url
+
+_PATIENCE = 10.0  # seconds for others that write logits, which takes them one or two
 
 
 class FeatureStore:
@@ -168,8 +172,11 @@ class FeatureStore:
         return range(first, min(first + self.rows_per_shard, self.rows))
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, patience: float = 0.0) -> Iterator[None]:
         """Be the only writer for as long as the block lasts; every write does this on its own too.
+
+        Args:
+            patience: Seconds to wait for other writers.
 
         Yields:
             Nothing.
@@ -177,7 +184,16 @@ class FeatureStore:
         Raises:
             CacheError: If another process, or another handle in this one, is writing the store.
         """
-        with self._lock.held() as outermost:
+        until = time.monotonic() + patience
+        with ExitStack() as stack:
+            while True:
+                try:
+                    outermost = stack.enter_context(self._lock.held())
+                    break
+                except BusyError:
+                    if time.monotonic() >= until:
+                        raise
+                    time.sleep(self._lock.pause)
             if outermost:
                 self._begin()
             yield
@@ -541,8 +557,22 @@ class FeatureStore:
         """
         layout.checked_name(head, "head")
         info = HeadInfo(tuple(classes), head_hash)
-        with self.writing():
+        with self.writing(_PATIENCE):
             logits_.write(self, view, head, logits, info)
+
+    def remove_logits(self, view: str, head: str) -> None:
+        """Remove a head's logits, if they are there.
+
+        Args:
+            view: Name of the view.
+            head: Name of the head.
+
+        Raises:
+            CacheError: If the store cannot be written, or somebody else is writing it.
+        """
+        layout.checked_name(head, "head")
+        with self.writing(_PATIENCE):
+            logits_.remove(self, view, head)
 
     def heads(self, view: str) -> dict[str, HeadInfo]:
         """Return classes and hash of every head whose logits a view holds, by name."""

@@ -53,7 +53,8 @@ def fit_many(
     """Train one head per recipe.
 
     After each epoch the averaged weights of each configuration are judged on `select`; its best are
-    kept, and it stops after `patience` epochs without a better value. torch's global random state
+    kept (of equal ones those of the lowest negative log-likelihood), and it stops after `patience`
+    epochs without better ones. torch's global random state
     is neither read nor changed. Weights, order of rows and all else follow from the arguments: on
     one machine and the CPU, equal arguments give equal heads, interrupted or not.
 
@@ -147,12 +148,14 @@ def _train_group(
     if starts is not None:
         begun = [weights_under(network, data.scaling, data.present) for network in starts]
 
-    def judge(_: int, outputs: npt.NDArray[np.float32]) -> float:
+    def judge(by: Criterion, outputs: npt.NDArray[np.float32]) -> float:
         logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
-        return criterion(logits, data.select_labels, *gate)
+        return by(logits, data.select_labels, *gate)
 
     return train(
-        _problem(data, head, recipes[0], device, working_set, kept), recipes, judge,
+        _problem(data, head, recipes[0], device, working_set, kept), recipes,
+        lambda _, outputs: judge(criterion, outputs),
+        tie=lambda _, outputs: judge(negative_log_likelihood, outputs),
         on_epoch=on_epoch, checkpoint_path=checkpoint, checkpoint_every=checkpoint_every,
         fingerprint=_fingerprint(data, head, recipes, device, working_set, begun), starts=begun,
     )  # fmt: skip

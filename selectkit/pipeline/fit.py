@@ -12,7 +12,7 @@ import numpy as np
 from selectkit.arrays import log_softmax
 from selectkit.cache import FeatureStore
 from selectkit.config import FitConfig, RunConfig
-from selectkit.errors import ConfigError, DataError
+from selectkit.errors import ConfigError, DataError, SelectkitError
 from selectkit.heads import Epoch, Head
 from selectkit.location import local_path
 from selectkit.pipeline.conformal import head_of_run, require_tunable
@@ -22,9 +22,9 @@ from selectkit.pipeline.fitted import FittedHead, view_hash
 from selectkit.pipeline.folds import OutOfFold, cross_fit, require_foldable
 from selectkit.pipeline.inputs import Inputs
 from selectkit.pipeline.log import log_event
-from selectkit.pipeline.logits import gate_of, logits_of
+from selectkit.pipeline.logits import forget_logits, gate_of, logits_of
+from selectkit.pipeline.noticed import noticed
 from selectkit.pipeline.recipes import (
-    TRAINED,
     epochs_judged_by,
     is_conformal,
     require_sensible,
@@ -33,7 +33,6 @@ from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.training import OnEpoch, criterion_for, fit_heads, starting_head
 from selectkit.pipeline.unfinished import Unfinished
 
-FEW_STEPS = 300
 FIRST = "start"
 """Name of the training of a head that is fine-tuned afterwards."""
 
@@ -183,17 +182,30 @@ def finished(
         tuned = FineTuning.of(inputs, config, starting_head(inputs, config, unfinished), head)
     if config.init is not None:
         images = np.union1d(images, head_of_run(inputs, config).fitted_images)
-    run = RunDirectory.create(place, RunConfig(store=str(inputs.store.path.resolve()), fit=config))
+    settings = RunConfig(store=str(inputs.store.path.resolve()), fit=config)
+    earlier = _earlier_head(place, settings.store)
+    run = RunDirectory.create(place, settings)
     fitted = run.save_head(head, about(inputs), images)
     out_of_fold = None
     if config.folds is not None:
         named = _named(told, lambda fold: f"fold-{fold + 1}")
         out_of_fold = cross_fit(inputs, config, fitted, unfinished, named)
     gate_of(fitted, inputs.store)
+    if earlier is not None and earlier.name != fitted.name:
+        forget_logits(earlier, inputs.store)
     seconds = perf_counter() - start
     summary = _summary(run.path, config, inputs, fitted, out_of_fold, tuned, seconds)
     run.log("fit", **summary.to_dict())
     return summary
+
+
+def _earlier_head(place: Path, store: str | None) -> FittedHead | None:
+    """The head that the run directory has so far, if it was fitted on the same store."""
+    try:
+        run = RunDirectory.open(place)
+        return run.head if run.config.store == store else None
+    except SelectkitError:
+        return None
 
 
 def about(inputs: Inputs) -> dict[str, Any]:
@@ -286,17 +298,7 @@ def _summary(
         accuracy=float((z.argmax(axis=1) == y).mean()),
         nll=float(-log_softmax(z)[np.arange(len(z)), y].mean()),
         seconds=seconds,
-        warnings=(*inputs.warnings(), *_few_steps(config, len(inputs.train.y)), *more),
+        warnings=(*inputs.warnings(), *noticed(config, inputs, fitted), *more),
         out_of_fold=out_of_fold,
         fine_tuning=tuned,
-    )
-
-
-def _few_steps(config: FitConfig, n_train: int) -> tuple[str, ...]:
-    steps = config.epochs * -(-n_train // config.batch_size)
-    if config.head not in TRAINED or steps >= FEW_STEPS:
-        return ()
-    return (
-        f"{steps} steps in all are few to train a head; more --epochs, a smaller --batch-size or a "
-        "larger --learning-rate may do better",
     )

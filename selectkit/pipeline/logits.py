@@ -1,6 +1,7 @@
 """What a head says about every row of a store: computed once, by blocks, and kept in the store."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def logits_of(head: FittedHead, store: FeatureStore) -> Floats:
     """Return the head's logits for every row of the store, float32 (N, K), NaN where none.
 
     They are computed once per head and view, and written back to the store; they are computed
-    again when the store has grown or they are damaged.
+    again when the store has grown or they are damaged, and each time while it cannot be written.
     """
     return _cached(head, store, head.name, head.classes, head.head.logits)
 
@@ -43,8 +44,17 @@ def _cached(
     if written is not None:
         return written
     z = logits_by_blocks(store, head.view, head.feature, compute, len(columns))
-    store.write_logits(head.view, name, z, classes=columns, head_hash=head.hash)
+    with suppress(CacheError):  # read-only, or others are at it: it can be read all the same
+        store.write_logits(head.view, name, z, classes=columns, head_hash=head.hash)
     return z
+
+
+def forget_logits(head: FittedHead, store: FeatureStore) -> None:
+    """Remove all that a head which is no more has said from a store, if it can be written."""
+    names = (head.name, f"{head.name}-gate", f"{head.name}-oof")
+    with suppress(CacheError):
+        for name in set(names) & set(store.heads(head.home)):
+            store.remove_logits(head.home, name)
 
 
 def logits_by_blocks(

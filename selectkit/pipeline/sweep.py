@@ -191,9 +191,9 @@ def _judged(
 
 
 def _best(trials: Sequence[Trial], logits: Sequence[Logits]) -> int:
-    values = [np.inf if t.criterion is None else t.criterion for t in trials]
-    best = int(np.argmin(values))
-    if not isfinite(values[best]):
+    values = [(np.inf if t.criterion is None else t.criterion, t.nll or 0.0) for t in trials]
+    best = min(range(len(values)), key=values.__getitem__)  # of equal ones the likeliest
+    if not isfinite(values[best][0]):
         first = next((str(z) for z in logits if isinstance(z, DataError)), "no criterion is finite")
         raise DataError(f"none of {len(trials)} configurations gave a head; the first: {first}")
     return best
@@ -206,7 +206,8 @@ def _estimated(
     trials: Sequence[Trial],
 ) -> tuple[Reestimate | None, tuple[Trial, ...]]:
     statistics, usable = [], []
-    for i, z in enumerate(logits):
+    for i in sorted(range(len(trials)), key=lambda i: trials[i].nll or 0.0):  # the first wins ties
+        z = logits[i]
         if not isinstance(z, DataError) and trials[i].criterion is not None:
             rows = inputs[_source(plan.configs[i])]
             by = plan.configs[i].select_by

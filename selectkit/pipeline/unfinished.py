@@ -16,7 +16,7 @@ import numpy as np
 
 from selectkit import __version__, heads
 from selectkit.artifact import content_hash, write_bytes
-from selectkit.errors import SelectkitError
+from selectkit.errors import CacheError, RemoteError, SelectkitError
 from selectkit.pipeline.run import CHECKPOINT
 
 
@@ -42,8 +42,9 @@ class Unfinished:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the folder, unless the fit was interrupted."""
-        if kind is None or issubclass(kind, SelectkitError):
+        """Remove the folder, unless the fit was interrupted, or the store gave way under it."""
+        given_way = kind is not None and issubclass(kind, CacheError | RemoteError)
+        if kind is None or (issubclass(kind, SelectkitError) and not given_way):
             self.remove()
 
     def remove(self) -> None:

@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -309,3 +310,32 @@ def test_a_chunk_that_shrinks_while_it_is_read_is_no_row_of_zeros(tmp_path: Path
     chunk.write_bytes(chunk.read_bytes()[:30])
     with pytest.raises(CacheError, match=r"cls/c/2/0 was cut short while it was read\."):
         array.read()
+
+
+def test_logits_are_removed_without_a_trace(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    files = sorted(tmp_path.rglob("*"))
+    z = np.zeros((store.rows, 2))
+    store.write_logits("base", "other", z, classes=["a", "b"], head_hash="h")
+    assert "other" in store.heads("base")
+    for _ in range(2):
+        store.remove_logits("base", "other")
+        assert "other" not in store.heads("base")
+        assert store.verify() == store.leftovers() == []
+    left = [p for p in sorted(tmp_path.rglob("*")) if p.name != "logits"]
+    assert left == [p for p in files if p.name != "logits"]
+
+
+def test_writers_of_logits_wait_for_one_another(tmp_path: Path) -> None:
+    path = filled(tmp_path).path
+    first, second = FeatureStore.open(path), FeatureStore.open(path)
+    z = np.zeros((first.rows, 2))
+    with ThreadPoolExecutor(1) as other:
+        with first.writing():
+            found = other.submit(
+                second.write_logits, "base", "h", z, classes=["a", "b"], head_hash="h"
+            )
+            with pytest.raises(TimeoutError):
+                found.result(0.2)
+        found.result(10)
+    assert "h" in first.heads("base")

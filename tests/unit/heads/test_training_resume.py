@@ -21,6 +21,7 @@ from selectkit.heads import (
     Sharpness,
     ThreeHead,
     fit_many,
+    negative_log_likelihood,
 )
 
 Data = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
@@ -82,6 +83,36 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
         assert one.history == two.history
         for name, tensor in one.network.to_tensors().items():
             np.testing.assert_array_equal(tensor, two.network.to_tensors()[name])
+
+
+@pytest.mark.parametrize("stop_after", [None, 2, 5])
+def test_of_equal_epochs_that_of_the_lowest_nll_is_kept(
+    stop_after: int | None, tmp_path: Path
+) -> None:
+    x, y = _data(seed=1)
+    seen: list[float] = []
+
+    def in_two_steps(logits: Any, labels: Any) -> float:
+        seen.append(negative_log_likelihood(logits, labels))
+        return 1.0 if len(seen) == 1 else 0.5
+
+    def stop(_: int, epoch: Epoch) -> None:
+        if epoch.epoch == stop_after:
+            raise Interrupted
+
+    recipe = replace(BASE, epochs=12, patience=12, learning_rate=0.3, averaging=None)
+    arguments: Any = {"select": (x, y), "n_classes": 2, "criterion": in_two_steps}
+    path = tmp_path / "fit.safetensors"
+    if stop_after is not None:
+        with pytest.raises(Interrupted):
+            MlpHead.fit(
+                *_data(), **arguments, recipe=recipe, checkpoint=path,
+                on_epoch=lambda epoch: stop(0, epoch),
+            )  # fmt: skip
+    head = MlpHead.fit(*_data(), **arguments, recipe=recipe, checkpoint=path)
+    best = int(np.argmin(seen[1:])) + 1
+    assert 1 < best < 11, "the lowest is neither the first nor the last of the equal ones"
+    assert negative_log_likelihood(head.logits(x), y) == pytest.approx(seen[best], abs=1e-6)
 
 
 def test_a_sweep_of_several_groups_resumes_in_the_group_it_was_in(tmp_path: Path) -> None:

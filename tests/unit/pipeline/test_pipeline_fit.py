@@ -15,7 +15,7 @@ from selectkit.heads import Epoch, LinearHead
 from selectkit.pipeline import RunDirectory, calibrate, evaluate, fit, sweep, training
 from selectkit.pipeline.inputs import Inputs, folds_of
 from selectkit.pipeline.logits import logits_of
-from tests.unit.pipeline.pipeline_samples import add_view, blobs, store_of
+from tests.unit.pipeline.pipeline_samples import add_view, blobs, rows_in, store_of
 
 MLP: dict[str, Any] = {
     "head": "mlp", "hidden": 8, "epochs": 6, "batch_size": 64, "learning_rate": 1e-2,
@@ -287,3 +287,69 @@ def test_a_gate_and_logits_are_in_the_store(store: FeatureStore, tmp_path: Path)
     name = RunDirectory.open(tmp_path / "run").head.name
     assert store.logits("base", f"{name}-gate").shape == (400, 1)
     assert store.logits("base", name).shape == (400, 3)
+
+
+def test_a_rate_that_no_epoch_keeps_is_said(tmp_path: Path) -> None:
+    """In val_select the positives lie deep among the negatives; in train they do not."""
+    n = 600
+    y = np.arange(n) % 2
+    x = np.column_stack([4.0 * y - 2, np.random.default_rng(0).normal(size=n)])
+    deep = [i for i in rows_in("val_select", n) if y[i]]
+    x[deep, 0] = -9.0
+    store = store_of(tmp_path / "s.zarr", x, ["ab"[c] for c in y])
+    settings = {**MLP, "hidden": 0, "batch_size": 16, "learning_rate": 0.3}
+    done = fit(place(store), out=tmp_path / "r", **settings, select_by="coverage@fnr=0.1")
+    assert any("at no epoch does any share of val_select keep fnr=0.1" in w for w in done.warnings)
+    by_nll = fit(place(store), out=tmp_path / "n", **settings)
+    assert not any("at no epoch" in w for w in by_nll.warnings)
+    assert done.nll == by_nll.nll
+
+
+def test_equal_configurations_of_a_sweep_are_told_apart_by_their_nll(tmp_path: Path) -> None:
+    x, labels = blobs(600, distance=6.0)
+    store = store_of(tmp_path / "s.zarr", x, labels)
+    file = tmp_path / "sweep.toml"
+    file.write_text("[grid]\nlearning_rate = [1e-2, 1e-1, 3e-2]\n")
+    settings = {**MLP, "batch_size": 16}
+    tried = sweep(place(store), out=tmp_path / "r", file=file, select_by="augrc", **settings)
+    assert [t.criterion for t in tried.trials] == [0.0, 0.0, 0.0]
+    nll = [t.nll for t in tried.trials if t.nll is not None]
+    assert tried.winner == 1 + nll.index(min(nll))
+    assert tried.winner > 1
+    assert tried.trials[tried.winner - 1].won == 1.0
+
+
+def test_another_fit_replaces_what_the_head_before_said(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    three = {**MLP, "head": "three"}
+    fit(place(store), out=tmp_path / "other", **three, seed=7)
+    others = set(store.heads("base"))
+    fit(place(store), out=tmp_path / "r", **three, folds=2)
+    first = set(store.heads("base")) - others
+    fit(place(store), out=tmp_path / "r", **three, folds=2)
+    assert set(store.heads("base")) == others | first
+    assert len(first) == 3
+    fit(place(store), out=tmp_path / "r", **MLP)
+    (name,) = set(store.heads("base")) - others
+    assert name.startswith("mlp-")
+    assert store.verify() == store.leftovers() == []
+
+
+def test_a_store_that_cannot_be_written_is_fitted_on_all_the_same(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selectkit.cache.store._PATIENCE", 0.0)
+    with FeatureStore.open(place(store)).writing():
+        done = fit(place(store), out=tmp_path / "r", **MLP, positive="b")
+        assert any("the head's logits are not in it" in w for w in done.warnings)
+        assert not store.heads("base")
+        calibrate(tmp_path / "r", target="coverage=0.5")
+        with pytest.raises(CacheError, match="is being written by another process"):
+            fit(place(store), out=tmp_path / "f", **MLP, folds=2)
+    again: list[str] = []
+    fit(place(store), out=tmp_path / "f", **MLP, folds=2, watch=lambda name, _: again.append(name))
+    assert again == []
+    assert not (tmp_path / "f" / "checkpoint").exists()
+    assert evaluate(tmp_path / "r", replicates=100)
+    assert any(name.startswith("mlp-") for name in store.heads("base"))
