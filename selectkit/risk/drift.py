@@ -10,13 +10,14 @@ false request is at most `level`, however the looks depend on each other.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from selectkit.arrays import ArrayLike
 from selectkit.errors import ArtifactError, RiskError
 from selectkit.risk.drift_mmd import MmdReference
 from selectkit.risk.drift_scores import KsReference, PsiReference
+from selectkit.risk.stored import exact_fields
 from selectkit.stats.binomial import check_level
 
 
@@ -164,11 +165,7 @@ class DriftWatch:
             ArtifactError: If fields are missing or unknown, or the state is impossible.
         """
         values = {k: v for k, v in document.items() if k not in {"kind", "format_version"}}
-        names = {"monitor", *(field.name for field in fields(cls))}
-        if set(values) != names or values.pop("monitor") != "drift":
-            raise ArtifactError(
-                f'a drift watch must have monitor = "drift" and exactly the fields {sorted(names)}.'
-            )
+        values = exact_fields(values, cls, "a drift watch", monitor="drift")
         reference = values["reference"]
         known = _KINDS.get(str(reference.get("kind"))) if isinstance(reference, Mapping) else None
         if known is None:

@@ -13,7 +13,7 @@ covariance of the embedding. Its tail is the chi-square law with the same first 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import isfinite, sqrt
 from typing import Any, ClassVar, Self
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike, finite_matrix, regular_array
 from selectkit.errors import ArtifactError, DataError, RiskError
+from selectkit.risk.stored import exact_fields
 from selectkit.stats.binomial import Float64s
 
 _BLOCK = 4096
@@ -127,10 +128,7 @@ class MmdReference:
         Raises:
             ArtifactError: If fields are missing, unknown or impossible.
         """
-        names = {"kind", *(field.name for field in fields(cls))}
-        if set(document) != names or document["kind"] != "mmd":
-            raise ArtifactError(f"a mmd reference must have exactly the fields {sorted(names)}.")
-        values = {name: document[name] for name in names - {"kind"}}
+        values = exact_fields(document, cls, "a mmd reference", kind=cls.kind)
         mean, spread = values["mean"], values["spread"]
         counts = [values[name] for name in ("seed", "dim", "n")]
         if (

@@ -7,7 +7,7 @@ Ranks are all that counts, so any increasing map of the scores gives the same an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike, regular_array
 from selectkit.errors import ArtifactError, DataError, RiskError
+from selectkit.risk.stored import exact_fields
 from selectkit.stats.binomial import Float64s
 
 _LARGEST = float(np.finfo(np.float64).max) / 2  # the number below it must be finite, too
@@ -105,7 +106,7 @@ class PsiReference:
         Raises:
             ArtifactError: If fields are missing, unknown or impossible.
         """
-        values = _fields(document, cls, "psi")
+        values = exact_fields(document, cls, "a psi reference", kind=cls.kind)
         edges, counts = _rising(values["edges"], strictly=True), values["counts"]
         if (
             len(edges) < 1
@@ -192,7 +193,8 @@ class KsReference:
         Raises:
             ArtifactError: If fields are missing, unknown or impossible.
         """
-        values = _rising(_fields(document, cls, "ks")["values"], strictly=False)
+        stored = exact_fields(document, cls, "a ks reference", kind=cls.kind)
+        values = _rising(stored["values"], strictly=False)
         if not values:
             raise ArtifactError("a ks reference needs at least one value.")
         return cls(values)
@@ -234,13 +236,6 @@ def _ordered(scores: ArrayLike, least: int) -> Float64s:
     if np.isnan(s).any():
         raise DataError(f"scores is nan in row {int(np.flatnonzero(np.isnan(s))[0])}.")
     return np.asarray(np.clip(s, -_LARGEST, _LARGEST))
-
-
-def _fields(document: Mapping[str, Any], cls: type[Any], kind: str) -> dict[str, Any]:
-    names = {"kind", *(field.name for field in fields(cls))}
-    if set(document) != names or document["kind"] != kind:
-        raise ArtifactError(f"a {kind} reference must have exactly the fields {sorted(names)}.")
-    return dict(document)
 
 
 def _rising(values: Any, *, strictly: bool) -> tuple[float, ...]:

@@ -27,6 +27,7 @@ import numpy as np
 from selectkit.arrays import ArrayLike, finite_vector, regular_array
 from selectkit.errors import ArtifactError, DataError, RiskError
 from selectkit.risk.certificate import Certificate, unit
+from selectkit.risk.stored import exact_fields
 from selectkit.stats.bernstein import bounded_losses
 from selectkit.stats.binomial import Float64s, check_level
 from selectkit.stats.eprocess import EProcess, Restarts
@@ -262,11 +263,7 @@ class RiskMonitor:
             ArtifactError: If fields are missing or unknown, or the state is impossible.
         """
         values = {k: v for k, v in document.items() if k not in {"kind", "format_version"}}
-        names = {"monitor", *(field.name for field in fields(cls))}
-        if set(values) != names or values.pop("monitor") != "risk":
-            raise ArtifactError(
-                f'a risk monitor must have monitor = "risk" and exactly the fields {sorted(names)}.'
-            )
+        values = exact_fields(values, cls, "a risk monitor", monitor="risk")
         try:
             monitor = cls(**{**values, "process": EProcess.from_dict(values["process"])})
             monitor._require_possible()
