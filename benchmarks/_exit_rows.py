@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from selectkit.arrays import softmax
 from selectkit.pipeline.bench_rows import Population
-from selectkit.policies import Guide, Outputs, Targets
+from selectkit.pipeline.bench_stages import StagedRows, Stages
+from selectkit.policies import Guide, Outputs, StageCosts, Targets
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,6 +62,51 @@ def synthetic(classes: int, size: int = 10_000) -> Population:
     )
 
 
+PRICES = StageCosts((1.0, 4.0), 50.0, "units")
+"""Made up: a second stage four times as dear as the first, a person fifty times."""
+
+
+def noisy(rows: Guide, seed: int) -> Guide:
+    """The same rows as a weaker head sees them: noise of deviation 1 on the log-odds."""
+    z = rows.outputs.logits.copy()
+    z[:, 1] += np.random.default_rng(seed).normal(0, 1, len(z))
+    return replace(rows, outputs=Outputs(z, softmax(z)))
+
+
+def staged(size: int = 10_000) -> Population:
+    """Two classes and two stages: the second knows the right probabilities, the first does not."""
+    pool, guide = drawn(size, 2, seed=0), drawn(1000, 2, seed=2)
+    small, small_guide = noisy(pool, seed=3), noisy(guide, seed=4)
+    about = Stages(("weak", "strong"), PRICES)
+    outputs, guides = ((few.outputs, all_.outputs)
+                       for few, all_ in ((small, pool), (small_guide, guide)))  # fmt: skip
+    return Population.of_arrays(
+        small.outputs,
+        pool.labels,
+        source=f"{size:,} rows drawn, two stages",
+        guide=small_guide,
+        staged=StagedRows.of(about, outputs, guides=guides),
+    )
+
+
+def two_networks(data: Path) -> Population | None:
+    """WideResNet-16-4 and ResNet-50 on the same 10,000 test images; None where a table is missing.
+
+    Raises:
+        ValueError: If the tables are not about the same images.
+    """
+    small, large = (data / _TABLES[name][0] for name in ("netcal_c10_wrn164", "resnet50_c10_ce"))
+    if not (small.is_file() and large.is_file()):
+        return None
+    (first, labels), (last, same) = _of_probabilities(small), _of_logits(large)
+    if not np.array_equal(labels, same):
+        raise ValueError(f"{small} and {large} are not about the same images.")
+    about = Stages(("WideResNet-16-4", "ResNet-50"), PRICES)
+    return Population.of_arrays(
+        first, labels, source="two networks", staged=StagedRows.of(about, (first, last))
+    )
+
+
 def asked(*targets: str) -> tuple[Targets, ...]:
     return tuple(map(Targets.parse, targets))
 
@@ -79,6 +125,10 @@ def questions(data: Path) -> Iterator[tuple[str, Question]]:
             rows = Population.of_arrays(outputs, labels, source=name)
             yield f"{name}, n = {n:,}", Question(rows, n, asked(*targets), only)
     yield "ten classes, n = 1,000", Question(synthetic(10), 1000, asked("error=0.15"))
+    yield "two stages, drawn, n = 1,000", Question(staged(), 1000, asked("error=0.05", "fnr=0.2"))
+    networks = two_networks(data)
+    if networks is not None:
+        yield "two networks, CIFAR-10, n = 1,000", Question(networks, 1000, asked("error=0.02"))
 
 
 Read = Callable[[Path], tuple[Outputs, npt.NDArray[np.int64]]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks._exit_peers import missing, peers
-from benchmarks._exit_rows import BOTH, PLAIN, Question, asked, questions, synthetic
+from benchmarks._exit_rows import BOTH, PLAIN, PRICES, Question, asked, questions, synthetic
 from benchmarks._figures import commit, figure, machine
 from selectkit.pipeline.bench import compare_policies
 from selectkit.pipeline.bench_answer import PolicyBench, Standing
@@ -55,6 +55,8 @@ def figures(name: str, standing: Standing, splits: int) -> None:
     quantiles = standing.coverage_quantiles
     figure(f"mean coverage, {setting}", standing.coverage, "fraction",
            spread=(quantiles[0], quantiles[-1]), packages=packages)  # fmt: skip
+    if standing.cost is not None:
+        figure(f"mean cost, {setting}", standing.cost, PRICES.unit, packages=packages)
     if standing.slack is not None:
         figure(f"mean reported bound less true risk, {setting}", standing.slack, "fraction",
                packages=packages)  # fmt: skip
@@ -111,6 +113,12 @@ rows to guide policies with several thresholds, which then give a third of their
 away. Neither MAPIE nor TorchCP was made for this question; what they were given to do is said
 in `benchmarks/_exit_peers.py`. The drawn gate is a noisy copy of the confidence, so it cannot win
 here, and a table of one confidence says nothing about sets.
+
+Cascades: a drawn population, whose second stage knows the right probabilities and whose first does
+not, and two networks of others on the same test images. Their prices are made up (1 and 4 for each
+image that reaches a stage, 50 for a person), so costs say how policies compare at these prices, and
+nothing about the networks. All policies but the cascade run the first stage alone, and the one that
+is named after the last stage that stage alone.
 """.strip()
 
 
