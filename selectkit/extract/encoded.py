@@ -28,8 +28,9 @@ _JFIF, _EXIF, _ADOBE, _COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
 _METADATA = {*range(0xE0, 0xF0), _COMMENT}
 _SAMPLINGS = {0x11, 0x12, 0x21, 0x22}  # of luma, horizontal and vertical; chroma has 0x11
 
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_RESTARTS = range(0xD0, 0xD8)
+
+_IN_A_SCAN = re.compile(rb"\xff[^\x00]")  # a zero behind it says that it is no marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +195,20 @@ class _Walk:
 
     def scan(self, start: int, body: bytes) -> int:
         """Skip the codes of a scan; return where they end."""
-        if (found := _SCAN_END.search(self.data, start)) is None:
-            raise ValueError("it ends early")
+        restarts: list[int] = []
+        for found in _IN_A_SCAN.finditer(self.data, start):
+            marker = self.data[found.start() + 1]
+            if marker not in _RESTARTS:
+                self.finish(body, restarts)
+                return found.start()
+            restarts.append(marker)
+        raise ValueError("it ends early")
+
+    def finish(self, body: bytes, restarts: list[int]) -> None:
+        """Compare a scan with the frame; the scans of a progressive picture hold parts of it."""
         self.scans += 1
-        end = found.start()
         if not self.frame.progressive:
             expected = (self.frame.units - 1) // self.interval if self.interval else 0
-            wanted = bytes(0xD0 + i % 8 for i in range(expected))
-            restarts = b"".join(_RESTART.findall(self.data, start, end))
+            wanted = [_RESTARTS[i % 8] for i in range(expected)]
             if body[0] != len(self.frame.components) or restarts != wanted:
                 raise ValueError("a part of the picture is missing")
-        return end
