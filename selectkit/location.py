@@ -80,10 +80,16 @@ def location(place: "str | Path | Url") -> Location:
         A `Path`, also for file://; else a `Url`.
 
     Raises:
-        ConfigError: If the URL is of another kind or names no place.
+        ConfigError: If the URL is of another kind or names no place, or the path is no UTF-8 text.
     """
     if isinstance(place, Url):
         return place
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{str(place)!r} is no UTF-8 text, and cannot be kept. Rename it."
+        ) from None
     if isinstance(place, Path):
         if place.parts and _COLLAPSED.fullmatch(place.parts[0]) and not place.exists():
             raise ConfigError(f"{place} is a URL made into a Path: pass it as text.")

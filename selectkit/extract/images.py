@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from selectkit.errors import RemoteError
-from selectkit.extract.listing import Record
+from selectkit.extract.listing import Record, unescaped
 from selectkit.location import Location, Url, location
 from selectkit.objects import DeniedError, Objects
 
@@ -152,6 +152,8 @@ def _is_readable(folder: Url) -> bool:
 def _read_file(path: Path) -> bytes:
     """The bytes of a regular file of sensible size; devices, pipes and giants are no images."""
     try:
+        if "\\x" in str(path) and not path.exists():
+            path = unescaped(path)
         status = path.stat()
     except ValueError as error:  # a NUL byte in the path
         raise OSError(str(error)) from None

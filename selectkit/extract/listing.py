@@ -69,7 +69,18 @@ def folder_records(root: Location) -> tuple[list[Record], dict[str, int]]:
 
 def _relative_files(root: Path) -> Iterator[str]:
     for path in _files(root):
-        yield path.relative_to(root).as_posix()
+        yield escaped(path.relative_to(root).as_posix())
+
+
+def escaped(path: str) -> str:
+    r"""Return a path as text that can be stored: bytes of a name that are no UTF-8 become \xff."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def unescaped(path: Path) -> Path:
+    """Return the file that `escaped` made this path of."""
+    raw = re.sub(rb"\\x([89a-f][0-9a-f])", lambda m: bytes([int(m[1], 16)]), os.fsencode(path))
+    return Path(os.fsdecode(raw))
 
 
 def _objects(root: Url) -> Iterator[str]:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def test_a_link_loop_is_walked_once(tmp_path: Path) -> None:
     image_folder(tmp_path, {"a": 2})
     (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
     assert len(open_source(tmp_path).records()) == 2
+
+
+def test_names_that_are_no_utf8_are_escaped_and_read(tmp_path: Path) -> None:
+    names = [b"a/\xff\xe9.png", rb"a/written \xe9.png", "a/\u00e9.png".encode()]
+    (tmp_path / "a").mkdir()
+    for i, name in enumerate(names):
+        try:
+            (tmp_path / os.fsdecode(name)).write_bytes(b"%d" % i)
+        except OSError:
+            pytest.skip("this file system takes no such names")
+    source = open_source(tmp_path)
+    ids = [r.id for r in source.records()]
+    assert ids == [r"a/\xff\xe9.png", r"a/written \xe9.png", "a/\u00e9.png"]
+    assert [source.read(name) for name in ids] == [b"0", b"1", b"2"]
+    assert json.loads(json.dumps(source.describe()).encode())["records"] == 3
+    with pytest.raises(FileNotFoundError):
+        source.read(r"a/\xfe.png")
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
+    with pytest.raises(
+        ConfigError, match=r"udcff' is no UTF-8 text, and cannot be kept. Rename it"
+    ):
+        open_source(tmp_path / os.fsdecode(b"\xff"))
 
 
 def test_source_reopens_from_its_description(tmp_path: Path) -> None:
