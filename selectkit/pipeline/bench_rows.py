@@ -10,7 +10,7 @@ from selectkit.arrays import class_labels
 from selectkit.errors import ConfigError
 from selectkit.pipeline.bench_stages import StagedRows
 from selectkit.policies import Guide, Outputs, OwnScore
-from selectkit.policies.softmax import named, score_function
+from selectkit.policies.scoring import named, score_function
 
 Labels = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]

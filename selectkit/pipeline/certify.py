@@ -20,8 +20,7 @@ from selectkit.policies import (
     fit_threshold,
 )
 from selectkit.policies.scores import Gate
-from selectkit.policies.scrc import Exits
-from selectkit.policies.scrc_fit import Variant
+from selectkit.policies.scrc_fit import Exits, Variant
 from selectkit.policies.trade_off import TradeOff
 from selectkit.risk import Infeasible
 

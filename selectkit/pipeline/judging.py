@@ -20,7 +20,7 @@ from selectkit.pipeline.naming import Policy, form_of
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.strata import Strata
 from selectkit.policies import CascadePolicy, ClasswisePolicy, Decision, Outputs, ScrcPolicy
-from selectkit.policies.softmax import score_function
+from selectkit.policies.scoring import score_function
 
 
 @dataclass(frozen=True, slots=True, eq=False)

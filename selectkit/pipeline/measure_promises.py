@@ -22,7 +22,7 @@ from selectkit.policies import (
     ScrcPolicy,
     SoftmaxPolicy,
 )
-from selectkit.policies.softmax import score_function
+from selectkit.policies.scoring import score_function
 from selectkit.policies.words import no_less
 from selectkit.report.parts import Estimate, PromiseRow
 from selectkit.risk import Certificate

@@ -13,8 +13,9 @@ from selectkit.policies.families import Thresholds, cut_points
 from selectkit.policies.guide import Guide
 from selectkit.policies.outputs import Outputs
 from selectkit.policies.scores import OwnScore
+from selectkit.policies.scoring import named, score_function
 from selectkit.policies.search import Search, certificates, search, why_not
-from selectkit.policies.softmax import SoftmaxPolicy, named, score_function
+from selectkit.policies.softmax import SoftmaxPolicy
 from selectkit.policies.target import Target, Targets
 from selectkit.policies.trade_off import TradeOff, trade_off
 from selectkit.risk import Certificate, Infeasible

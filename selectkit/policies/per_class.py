@@ -21,7 +21,7 @@ from selectkit.fields import Fields
 from selectkit.policies import words
 from selectkit.policies.outputs import Decision, Float64s, Outputs
 from selectkit.policies.scores import OwnScore
-from selectkit.policies.softmax import check_score, named, score_function
+from selectkit.policies.scoring import check_score, named, score_function
 from selectkit.policies.target import Target, Targets
 from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
 from selectkit.stats.binomial import check_level

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -12,16 +12,12 @@ from selectkit.fields import Fields
 from selectkit.percent import confidence
 from selectkit.policies.outputs import Decision, Outputs
 from selectkit.policies.scores import OwnScore
-from selectkit.policies.scrc_fit import Calibration, Variant, find_exits, find_sets
-from selectkit.policies.sets import SETS, members, second_entering
-from selectkit.policies.softmax import check_score, named, score_function
+from selectkit.policies.scoring import check_score, named, score_function
+from selectkit.policies.scrc_fit import Calibration, Exits, Variant, check_settings, find
+from selectkit.policies.sets import members, second_entering
 from selectkit.policies.target import Target
 from selectkit.risk import Certificate, Infeasible
 from selectkit.stats import dkw_lower
-
-Exits = Literal["accepted", "singletons"]
-VARIANTS: tuple[str, ...] = get_args(Variant)
-EXITS: tuple[str, ...] = get_args(Exits)
 
 _NOT_EXITS = (
     "A set of several classes counts as right when the true class is in it: nothing is promised "
@@ -139,7 +135,9 @@ class ScrcPolicy:
             RiskError: If delta or xi is outside (0, 1).
         """
         y = class_labels(labels, *outputs.probabilities.shape)
-        _check(target, variant, sets, exits, coverage, positive, outputs.probabilities.shape[1])
+        check_settings(
+            target, variant, sets, exits, coverage, positive, outputs.probabilities.shape[1]
+        )
         name, own = named(score)
         data = Calibration(
             outputs=outputs,
@@ -154,20 +152,11 @@ class ScrcPolicy:
             coverage=coverage,
             rng=np.random.default_rng(seed),
         )
-        exit_: tuple[Certificate, ...] = ()
-        if exits == "singletons":
-            both = find_exits(data, variant)
-            if isinstance(both, Infeasible):
-                return both
-            found, exit_ = both[0], (both[1],)
-        else:
-            one = find_sets(data, variant)
-            if isinstance(one, Infeasible):
-                return one
-            found = one
-        certificates = tuple(
-            replace(c, delta=delta, split=split) for c in (*found.certificates, *exit_)
-        )
+        answer = find(data, variant, exits)
+        if isinstance(answer, Infeasible):
+            return answer
+        found, promises = answer
+        certificates = tuple(replace(c, delta=delta, split=split) for c in promises)
         return cls(
             name, variant, sets, exits, target, xi, delta, found.threshold, found.lambda2,
             positive, certificates, None, own,
@@ -311,7 +300,7 @@ class ScrcPolicy:
         positive = read.maybe_count("positive")
         try:
             target = Target(asked.text("risk"), asked.level("alpha"))
-            _check(target, *names, "mean", positive, None)
+            check_settings(target, *names, "mean", positive, None)
         except ConfigError as error:
             raise ArtifactError(f"the scrc policy is malformed: {error}") from None
         policy = cls(
@@ -360,32 +349,3 @@ class ScrcPolicy:
 def _above(value: float) -> float:
     """The next larger float64: x > value iff x >= it."""
     return float(np.nextafter(value, np.inf))
-
-
-def _check(
-    target: Target,
-    variant: str,
-    sets: str,
-    exits: str,
-    coverage: str,
-    positive: int | None,
-    n_classes: int | None,
-) -> None:
-    for what, name, known in (
-        ("variant", variant, VARIANTS),
-        ("sets", sets, tuple(SETS)),
-        ("exits", exits, EXITS),
-        ("coverage", coverage, ("mean", "pac")),
-    ):
-        if name not in known:
-            raise ConfigError(f"{what} {name!r} is unknown; known: {', '.join(known)}.")
-    if target.risk not in {"error", "fnr"}:
-        raise ConfigError(
-            f"--target {target}: the scrc policy bounds error or fnr. Use --policy softmax."
-        )
-    if target.risk == "fnr" and positive is None:
-        raise ConfigError(
-            f"--target {target} needs to know the positive class: name it with --positive."
-        )
-    if positive is not None and n_classes is not None and not 0 <= positive < n_classes:
-        raise ConfigError(f"the positive class {positive} is outside [0, {n_classes}).")

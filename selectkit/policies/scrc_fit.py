@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import Bools
+from selectkit.errors import ConfigError
 from selectkit.policies.outputs import Outputs
-from selectkit.policies.sets import Float64s, Labels, entering_of, members, second_entering
+from selectkit.policies.sets import SETS, Float64s, Labels, entering_of, members, second_entering
+from selectkit.policies.target import Target
 from selectkit.risk import Certificate, Infeasible, labels_needed
 from selectkit.risk.joint import joint_certificate
 from selectkit.risk.scrc import scrc_t
@@ -20,6 +22,7 @@ from selectkit.risk.scrc_split import scrc_split_pac
 from selectkit.stats import clopper_pearson_upper, dkw_lower
 
 Variant: TypeAlias = Literal["t", "split_pac", "joint"]
+Exits: TypeAlias = Literal["accepted", "singletons"]
 
 THRESHOLDS = 8
 """How many thresholds the joint certificate chooses from."""
@@ -70,24 +73,44 @@ class Calibration:
         )
 
 
-def find_sets(data: Calibration, variant: Variant) -> SelectiveSets | Infeasible:
-    """Find threshold and lambda; everybody accepted is decided by the set.
+def check_settings(
+    target: Target,
+    variant: str,
+    sets: str,
+    exits: str,
+    coverage: str,
+    positive: int | None,
+    n_classes: int | None,
+) -> None:
+    """Refuse names that are unknown, and a target that sets cannot keep.
 
-    Args:
-        data: The rows, and what is to be found.
-        variant: How, with all of delta.
-
-    Returns:
-        What was found, or why nothing can be.
+    Raises:
+        ConfigError: If there is one.
     """
-    found, _ = _sets(data, variant, data.delta)
-    return found
+    for what, name, known in (
+        ("variant", variant, get_args(Variant)),
+        ("sets", sets, tuple(SETS)),
+        ("exits", exits, get_args(Exits)),
+        ("coverage", coverage, ("mean", "pac")),
+    ):
+        if name not in known:
+            raise ConfigError(f"{what} {name!r} is unknown; known: {', '.join(known)}.")
+    if target.risk not in {"error", "fnr"}:
+        raise ConfigError(
+            f"--target {target}: the scrc policy bounds error or fnr. Use --policy softmax."
+        )
+    if target.risk == "fnr" and positive is None:
+        raise ConfigError(
+            f"--target {target} needs to know the positive class: name it with --positive."
+        )
+    if positive is not None and n_classes is not None and not 0 <= positive < n_classes:
+        raise ConfigError(f"the positive class {positive} is outside [0, {n_classes}).")
 
 
-def find_exits(
-    data: Calibration, variant: Variant
-) -> tuple[SelectiveSets, Certificate] | Infeasible:
-    """Find threshold and lambda such that accepted rows with a single class may be decided.
+def find(
+    data: Calibration, variant: Variant, exits: Exits
+) -> tuple[SelectiveSets, tuple[Certificate, ...]] | Infeasible:
+    """Find threshold and lambda, and with singletons what accepted rows with one class promise.
 
     The certificate of the exits takes half of delta, all of it beside variant "t", whose promises
     are on average. Lambda is the smallest that keeps both promises: sets at a larger one than the
@@ -96,11 +119,22 @@ def find_exits(
     Args:
         data: The rows, and what is to be found.
         variant: How threshold and sets are found.
+        exits: Whether everybody accepted is decided, by the set, or rows with a single class only.
 
     Returns:
-        What was found and the certificate of the exits, whose counts are over the rows that the
-        risk is about and whose coverage is the share of exits among all; or why nothing can be.
+        What was found and its certificates, the one of the exits last, whose counts are over the
+        rows that the risk is about and whose coverage is the share of exits among all; or why
+        nothing can be.
     """
+    if exits == "singletons":
+        return _exits(data, variant)
+    found, _ = _sets(data, variant, data.delta)
+    return found if isinstance(found, Infeasible) else (found, found.certificates)
+
+
+def _exits(
+    data: Calibration, variant: Variant
+) -> tuple[SelectiveSets, tuple[Certificate, ...]] | Infeasible:
     level = data.delta if variant == "t" else data.delta / 2
     found, rows = _sets(data, variant, data.delta - level if level < data.delta else data.delta)
     if isinstance(found, Infeasible):
@@ -120,7 +154,8 @@ def find_exits(
     if isinstance(exits, Infeasible):
         return _scaled(exits, data, int(np.count_nonzero(counted)))
     lambda2 = float(np.nextafter(exits.threshold, -np.inf))
-    return _larger(found, rows, lambda2), _over_all(exits, selected, second, data.delta)
+    larger = _larger(found, rows, lambda2)
+    return larger, (*larger.certificates, _over_all(exits, selected, second, data.delta))
 
 
 def _sets(

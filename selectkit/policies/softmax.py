@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, class_labels
-from selectkit.errors import ArtifactError, ConfigError
+from selectkit.errors import ArtifactError
 from selectkit.fields import Fields
 from selectkit.policies import words
 from selectkit.policies.costs import Costs
 from selectkit.policies.outputs import Decision, Outputs
-from selectkit.policies.scores import NAMES, SCORES, OwnScore, Score
-from selectkit.policies.scores.score import Float64s
-from selectkit.policies.target import POSITIVE_RISKS, Target, Targets
-from selectkit.risk import Certificate, Infeasible, certify_threshold, labels_needed
-from selectkit.stats import clopper_pearson_upper, dkw_lower
-
-Labels = npt.NDArray[np.int64]
+from selectkit.policies.scores import OwnScore
+from selectkit.policies.scoring import check_score, named, score_function
+from selectkit.policies.softmax_fit import certified, check_positive, covering
+from selectkit.policies.target import Target, Targets
+from selectkit.risk import Certificate, Infeasible
+from selectkit.stats import dkw_lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +125,11 @@ class SoftmaxPolicy:
         y = class_labels(labels, *outputs.probabilities.shape)
         name, own = named(score)
         s = score_function(name, own)(outputs)
-        _check_positive(target, positive, outputs.probabilities.shape[1])
+        check_positive(target, positive, outputs.probabilities.shape[1])
         found = (
-            _covering(s, outputs.prediction != y, target.alpha, delta)
+            covering(s, outputs.prediction != y, target.alpha, delta)
             if target.risk == "coverage"
-            else _certified(s, outputs.prediction, y, target, delta, positive)
+            else certified(s, outputs.prediction, y, target, delta, positive)
         )
         if isinstance(found, Infeasible):
             return found
@@ -282,108 +279,3 @@ class SoftmaxPolicy:
         )
         return cls(score, threshold, positive, first, None, own, tuple(more), targets,
                    read["costs"], read["cost"])  # fmt: skip
-
-
-def named(score: str | OwnScore) -> tuple[str, OwnScore | None]:
-    """Return the name of a score, and the score itself when it has numbers of its own."""
-    return (score, None) if isinstance(score, str) else (score.kind, score)
-
-
-def score_function(name: str, own: OwnScore | None) -> Score:
-    """Return the score by its name, or the one with numbers of its own.
-
-    Raises:
-        ConfigError: If the name is unknown, or its score has numbers of its own and is missing.
-    """
-    if own is not None:
-        return own
-    if name in SCORES:
-        return SCORES[name]
-    if name in NAMES:
-        raise ConfigError(f"score {name!r} has numbers of its own: fit it, and pass the object.")
-    raise ConfigError(f"score {name!r} is unknown; known: {', '.join(NAMES)}.")
-
-
-def check_score(name: Any, own: OwnScore | None) -> None:
-    """Refuse a score other than the one that a document names.
-
-    Raises:
-        ArtifactError: If the name is unknown, or the fitted score beside it is not the one.
-    """
-    if name not in NAMES:
-        raise ArtifactError(f"score {name!r} is unknown; known: {', '.join(NAMES)}.")
-    if (None if name in SCORES else name) != (None if own is None else own.kind):
-        has = "none" if own is None else repr(own.kind)
-        raise ArtifactError(
-            f"the policy looks at the score {name!r}, and the fitted score beside it is {has}. "
-            "Calibrate again."
-        )
-
-
-def _check_positive(target: Target, positive: int | None, n_classes: int) -> None:
-    if positive is None and target.risk in POSITIVE_RISKS:
-        raise ConfigError(
-            f"--target {target} needs to know the positive class: name it with --positive."
-        )
-    if target.risk == "deferral":
-        raise ConfigError(
-            f"--target {target} alone is kept by accepting everything: combine it with what may go "
-            f"wrong, for instance --target error=0.05,{target}."
-        )
-    if positive is not None and not 0 <= positive < n_classes:
-        raise ConfigError(f"the positive class {positive} is outside [0, {n_classes}).")
-
-
-def _certified(
-    s: Float64s, prediction: Labels, y: Labels, target: Target, delta: float, positive: int | None
-) -> Certificate | Infeasible:
-    """Certify on the rows that the risk is about."""
-    match target.risk:
-        case "error":
-            rows, loss = np.ones(len(y), dtype=np.bool_), prediction != y
-        case "fpr" | "false_alarm":
-            rows, loss = y != positive, prediction == positive
-        case _:
-            rows, loss = y == positive, prediction != positive
-    if not rows.any():
-        which = "negative" if target.risk in {"fpr", "false_alarm"} else "positive"
-        return Infeasible(
-            risk=target.risk,
-            alpha=target.alpha,
-            delta=delta,
-            n=0,
-            reason=f"no {which} sample in the calibration split",
-            needs=labels_needed(target.alpha, delta),
-        )
-    return certify_threshold(
-        s[rows],
-        loss[rows],
-        alpha=target.alpha,
-        delta=delta,
-        denominator="all" if target.risk in {"miss_rate", "false_alarm"} else "accepted",
-        risk=target.risk,
-    )
-
-
-def _covering(s: Float64s, wrong: npt.NDArray[np.bool_], share: float, delta: float) -> Certificate:
-    """The largest score that at least a share of the rows reaches; ties are all accepted."""
-    n = len(s)
-    rank = ceil(n * share * (1 - 1e-12))
-    threshold = float(np.partition(s, n - rank)[n - rank])
-    accepted = s >= threshold
-    n_accepted, errors = int(accepted.sum()), int(wrong[accepted].sum())
-    return Certificate(
-        risk="coverage",
-        alpha=share,
-        delta=delta,
-        kind="none",
-        method="empirical quantile of the score",
-        threshold=threshold,
-        n=n,
-        n_accepted=n_accepted,
-        errors=errors,
-        risk_upper=clopper_pearson_upper(errors, n_accepted, delta),
-        coverage=n_accepted / n,
-        coverage_lower=0.0,
-        assumptions=("no error rate is promised, and new rows meet the coverage on average only",),
-    )

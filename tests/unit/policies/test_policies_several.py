@@ -21,7 +21,7 @@ from selectkit.policies import (
     fit_threshold,
     thresholds_policy,
 )
-from selectkit.policies.softmax import Labels
+from selectkit.policies.softmax_fit import Labels
 from selectkit.risk import Infeasible
 from tests.unit.policies.two_classes import draw, guide
 
