@@ -13,7 +13,8 @@ from selectkit.metrics.bootstrap import (
     percentile_interval,
     require_names,
 )
-from selectkit.metrics.labels import LABEL_METRICS, Outcomes
+from selectkit.metrics.labels import LABEL_METRICS
+from selectkit.metrics.outcomes import Outcomes
 from selectkit.metrics.statistics import label_statistics
 
 Float64s = npt.NDArray[np.float64]

@@ -19,7 +19,8 @@ from selectkit.metrics.bootstrap import (
     require_names,
 )
 from selectkit.metrics.curves import check_coverage, check_risk
-from selectkit.metrics.labels import LABEL_METRICS, Outcomes
+from selectkit.metrics.labels import LABEL_METRICS
+from selectkit.metrics.outcomes import Outcomes
 from selectkit.metrics.ranked import Ranked, checked, require_errors, unranked_steps
 from selectkit.metrics.resample import name_codes
 
