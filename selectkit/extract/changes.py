@@ -14,8 +14,9 @@ import numpy as np
 
 from selectkit.cache import FeatureStore, Index, IndexPart
 from selectkit.errors import CacheError
+from selectkit.extract.feed import Loaded
 from selectkit.extract.listing import Record
-from selectkit.extract.loading import Loaded, Loader, default_workers, read
+from selectkit.extract.loading import Loader, default_workers, read
 from selectkit.extract.plan import Assignment
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source

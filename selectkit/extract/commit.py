@@ -6,9 +6,9 @@ import numpy as np
 
 from selectkit.cache import FeatureStore, Index, IndexPart
 from selectkit.errors import CacheError
+from selectkit.extract.feed import Loaded
 from selectkit.extract.flow import Arrays
 from selectkit.extract.listing import Record
-from selectkit.extract.loading import Loaded
 
 
 def commit(

@@ -11,7 +11,7 @@ from pathlib import Path
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.changes import Changes
 from selectkit.extract.decode import JpegDecoder
-from selectkit.extract.loading import Loaded
+from selectkit.extract.feed import Loaded
 from selectkit.extract.plan import part_of
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.session import Extraction, Tell

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from selectkit.errors import BackboneError
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.backbones.protocol import Overlapping, feature_dims, stalled
-from selectkit.extract.loading import Batch, Loaded, Loader
+from selectkit.extract.feed import Batch, Loaded
+from selectkit.extract.loading import Loader
 from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Clock, Timings
 from selectkit.extract.writer import Writer

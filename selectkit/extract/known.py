@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.cache import FeatureStore, Index
+from selectkit.extract.feed import Loaded
 from selectkit.extract.flow import Arrays
-from selectkit.extract.loading import Loaded
 
 LIMIT = 1 << 24
 """Rows that are remembered; of a larger store the first ones."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from selectkit import errors
 from selectkit.extract.changes import Changes
-from selectkit.extract.loading import Loaded
+from selectkit.extract.feed import Loaded
 from selectkit.extract.session import Extraction
 from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Timings

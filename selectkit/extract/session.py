@@ -21,10 +21,11 @@ from selectkit.extract.backbones import Backbone
 from selectkit.extract.claims import Claims, tidy
 from selectkit.extract.commit import commit
 from selectkit.extract.decode import quiet_pillow
+from selectkit.extract.feed import Loaded
 from selectkit.extract.flow import Arrays, Flow
 from selectkit.extract.jpeg_device import device_decoder
 from selectkit.extract.known import KnownImages, Unavailable
-from selectkit.extract.loading import Loaded, Loader, default_workers
+from selectkit.extract.loading import Loader, default_workers
 from selectkit.extract.plan import open_or_create, unfinished
 from selectkit.extract.setup import Settings, Setup, check_settings
 from selectkit.extract.sources import Source

@@ -13,9 +13,10 @@ import pytest
 
 from selectkit.errors import BackboneError, DataError
 from selectkit.extract import Preprocessing, open_source
+from selectkit.extract.feed import Batch, Loaded
 from selectkit.extract.flow import Arrays, Flow
 from selectkit.extract.listing import Record
-from selectkit.extract.loading import Batch, Known, Loaded, Loader
+from selectkit.extract.loading import Known, Loader
 from selectkit.extract.png import grey_png
 from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Clock, Timings
