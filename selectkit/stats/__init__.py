@@ -7,15 +7,9 @@ from selectkit.stats.binomial import (
     clopper_pearson_upper,
     dkw_lower,
 )
-from selectkit.stats.bounded import (
-    hoeffding_bentkus_pvalue,
-    hoeffding_bentkus_upper,
-    wsr_pvalue,
-    wsr_pvalues,
-    wsr_upper,
-    wsr_uppers,
-)
+from selectkit.stats.bounded import wsr_pvalue, wsr_pvalues, wsr_upper, wsr_uppers
 from selectkit.stats.eprocess import EProcess
+from selectkit.stats.hoeffding_bentkus import hoeffding_bentkus_pvalue, hoeffding_bentkus_upper
 from selectkit.stats.multiplicity import bonferroni, fixed_sequence, multi_start, split
 from selectkit.stats.sequences import (
     ConfidenceSequence,
