@@ -108,25 +108,7 @@ def calibrate(
             notes = tuple(dict.fromkeys([*notes, *more]))
         question = asked_of(kind, question)
     found = POLICIES[kind](question, read.rows, scores[kind])
-    alone = read.rows.outputs.take(read.rows.everyone)
-    result = Calibration(
-        run=opened.path,
-        targets=targets,
-        delta=chosen.delta,
-        fit=read.fit,
-        policy=found.policy,
-        kept=found.policy.infeasible is not None and opened.has_feasible_policy(),
-        warnings=(
-            *read.fit.warnings,
-            *notes,
-            *_warnings(targets, chosen.delta, read, found.n),
-            *_dear(found, costs),
-        ),
-        costs=costs,
-        trade_off=found.table,
-        tried=tried,
-        coverage=float(found.policy.decide(alone).accepted.mean()),
-    )
+    result = _told(question, read, found, notes, tried)
     if not result.kept:
         _write(read, chosen, result, scores[kind], fitted_on)
     opened.log("calibrate", split=read.calib.fingerprint, **result.to_dict())
@@ -239,6 +221,32 @@ def _certified_cascade(
     if not answer.kept:
         prepared.stages[0].run.update("calibrate", config)
     return answer
+
+
+def _told(
+    question: Question,
+    read: CalibrationRows,
+    found: Certified,
+    notes: tuple[str, ...],
+    tried: tuple[Tried, ...],
+) -> Calibration:
+    """Put the answer together, with what the user should know of it."""
+    targets, delta, costs = question.targets, question.delta, question.costs
+    alone = read.rows.outputs.take(read.rows.everyone)
+    cautions = _warnings(targets, delta, read, found.n)
+    return Calibration(
+        run=read.run.path,
+        targets=targets,
+        delta=delta,
+        fit=read.fit,
+        policy=found.policy,
+        kept=found.policy.infeasible is not None and read.run.has_feasible_policy(),
+        warnings=(*read.fit.warnings, *notes, *cautions, *_dear(found, costs)),
+        costs=costs,
+        trade_off=found.table,
+        tried=tried,
+        coverage=float(found.policy.decide(alone).accepted.mean()),
+    )
 
 
 def _write(

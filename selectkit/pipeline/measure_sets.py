@@ -9,9 +9,8 @@ import numpy.typing as npt
 from selectkit.arrays import Bools, Ints
 from selectkit.metrics import Interval
 from selectkit.pipeline.judged import Judged
-from selectkit.pipeline.measure_promises import passes
 from selectkit.pipeline.ratios import estimate, measure_ratios
-from selectkit.policies import Outputs, ScrcPolicy
+from selectkit.policies import ScrcPolicy
 from selectkit.report.parts import ClassSets, Sets, SizeRow
 
 MOST_CLASSES = 20
@@ -52,23 +51,6 @@ class SetsOf:
     def wrong(self) -> Bools:
         """Shape (N,): the predicted class, which is always in the set, is wrong."""
         return np.asarray(self.prediction != self.labels)
-
-
-def sets_of(policy: ScrcPolicy, judged: Judged, outputs: Outputs) -> SetsOf:
-    """Return the sets that a policy gives the rows of a split.
-
-    Args:
-        policy: The policy.
-        judged: What it decides about N rows.
-        outputs: What head and calibrator say about them.
-
-    Returns:
-        The sets.
-    """
-    decision = judged.decision
-    return SetsOf(
-        decision.prediction_set, passes(policy, outputs), judged.labels, decision.prediction
-    )
 
 
 def measure_sets(

@@ -89,24 +89,12 @@ def joint_certificate(
     fewest = n - errors_affordable(n, round(1 - xi, 12), delta / 2)
     grid = _grid(rows.score, thresholds, fewest)
     level = delta / (2 * len(grid))
-    best: tuple[float, float, float, float] | None = None  # what is to be small, then the pair
-    largest: SetLosses | None = None
-    for threshold in grid.tolist():
-        n_above, accepted = rows.above(threshold)
-        if n_above < fewest and threshold > -np.inf:
-            continue
-        largest = accepted if largest is None or len(accepted) > len(largest) else largest
-        lambda2 = accepted.certified(alpha, level, rng) if len(accepted) else None
-        if lambda2 is None:
-            continue
-        size = 0.0 if mean_size is None else mean_size(rows.score > threshold, lambda2)
-        pair = (size, -float(n_above), lambda2, threshold)
-        best = pair if best is None else min(best, pair)
+    best, largest = _best_pair(rows, grid, fewest, alpha, level, rng, mean_size)
     if largest is None:
         return _no_threshold(ask, rows, grid)
     if best is None:
         return no_lambda(ask, rows.n, largest, rows_needed(largest, rows.n, alpha, level))
-    _, _, lambda2, threshold = best
+    threshold, lambda2 = best
     n_above, accepted = rows.above(threshold)
     return selective_sets(
         "joint",
@@ -141,6 +129,33 @@ def _grid(score: Float64s, thresholds: int | ArrayLike, fewest: int) -> Float64s
     places = n - 1 - ranks[::-1]  # from all rows down; the next score below those accepted
     ordered = np.partition(score, np.maximum(places, 0))
     return np.where(places >= 0, ordered[np.maximum(places, 0)], -np.inf)
+
+
+def _best_pair(
+    rows: Rows,
+    grid: Float64s,
+    fewest: int,
+    alpha: float,
+    level: float,
+    rng: np.random.Generator,
+    mean_size: Callable[[Bools, float], float] | None,
+) -> tuple[tuple[float, float] | None, SetLosses | None]:
+    """The best certified threshold and lambda, and the losses at the laxest usable threshold."""
+    certified: list[tuple[float, float, float, float]] = []
+    largest: SetLosses | None = None
+    for threshold in grid.tolist():
+        n_above, accepted = rows.above(threshold)
+        if n_above < fewest and threshold > -np.inf:
+            continue
+        largest = accepted if largest is None or len(accepted) > len(largest) else largest
+        lambda2 = accepted.certified(alpha, level, rng) if len(accepted) else None
+        if lambda2 is not None:
+            size = 0.0 if mean_size is None else mean_size(rows.score > threshold, lambda2)
+            certified.append((size, -float(n_above), lambda2, threshold))
+    if not certified:
+        return None, largest
+    _, _, lambda2, threshold = min(certified)
+    return (threshold, lambda2), largest
 
 
 def _no_threshold(ask: Ask, rows: Rows, grid: Float64s) -> Infeasible:

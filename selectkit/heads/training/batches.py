@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from selectkit.arrays import Ints
 from selectkit.heads.rows import Float64s
 from selectkit.heads.training.source import Source
 
@@ -225,10 +224,3 @@ def _torch_dtype(dtype: npt.DTypeLike) -> "dtype":
     import torch
 
     return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
-
-
-def row_order(batches: Batches, epoch: int) -> Ints:
-    """Return the row numbers in the order in which an epoch visits them, shape (N,)."""
-    import torch
-
-    return np.asarray(torch.cat([numbers for _, numbers in batches.epoch(epoch)]).cpu().numpy())
