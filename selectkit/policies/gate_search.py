@@ -45,6 +45,7 @@ from selectkit.risk import Certificate, Infeasible, labels_needed
 from selectkit.risk.assumptions import ASSUMPTIONS, about_ties
 from selectkit.risk.budget import labels_needed_at_rate
 from selectkit.risk.certificate import unit
+from selectkit.risk.suffices import verdict_on
 from selectkit.stats import binomial_pvalue, clopper_pearson_upper, dkw_lower
 from selectkit.stats.multiplicity import multi_start
 
@@ -234,7 +235,7 @@ def _too_many(risks: Sequence[_Counted], start: int, delta: float, level: float)
         )
     needs = labels_needed_at_rate(alpha, level, k, n)
     if needs is None:
-        reason += ", so more labels will not help"
+        reason += verdict_on(k, n, alpha)
     else:
         needs = max(c.about + 1, ceil(needs * c.about / n))
     return Infeasible(risk, alpha, delta, c.about, reason, needs)

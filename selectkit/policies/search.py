@@ -25,6 +25,7 @@ from selectkit.risk import Certificate, Infeasible, labels_needed
 from selectkit.risk.budget import labels_needed_at_rate
 from selectkit.risk.certificate import unit
 from selectkit.risk.ltt import learn_then_test, pareto_order
+from selectkit.risk.suffices import verdict_on
 from selectkit.stats import binomial_pvalue, clopper_pearson_lower, clopper_pearson_upper
 
 METHOD = "Pareto testing: Learn-then-Test along a sequence fixed on other rows, exact binomial"
@@ -188,7 +189,7 @@ def why_not(found: Search, goals: Sequence[Goal], delta: float) -> Infeasible:
         reason += ", but rules that should have been safer failed"
         needs = max(n + 1, labels_needed_at_rate(alpha, delta / 4, k, n) or 0)
     elif needs is None:
-        reason += ", so more labels will not help"
+        reason += verdict_on(k, n, alpha)
     scale = total / n if round(inside[0]) == n else 1.0
     return replace(answer, reason=reason, needs=None if needs is None else ceil(needs * scale))
 

@@ -22,6 +22,7 @@ from selectkit.errors import DataError
 from selectkit.risk.assumptions import ASSUMPTIONS, GRID, about_ties
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible, unit
+from selectkit.risk.suffices import least_rate, most_promising, verdict
 from selectkit.risk.threshold_candidates import (
     LOWEST,
     Candidates,
@@ -141,27 +142,39 @@ class _Walk:
         n, counts = len(self.s), self.candidates.accepted
         tested = counts if self.among_accepted else np.full_like(counts, n)
         least = samples_needed(self.alpha, delta)
-        testable = np.flatnonzero(tested >= max(least, 1))
-        if not testable.size:
+        few = not len(tested) or bool(tested[-1] < max(least, 1))
+        best, losses, unknown = self._most_promising(few, least)
+        needs = _samples_like(losses, self.alpha, delta / max(1, len(starts)))
+        if needs is not None and self.among_accepted:
+            needs = max(n + 1, ceil(needs * n / max(1, int(counts[best]))))
+        if few:
             usable = int(counts[-1]) if len(counts) else 0
             reason = f"{usable} {unit(risk)} in the calibration split"
             if usable < n:
                 reason += f" can be accepted (of {n})"
-            return Infeasible(risk, self.alpha, delta, n, reason, least)
-        heads = [i for i, _ in starts] or [int(testable[0])]
-        best = min((*heads, int(testable[0])), key=lambda i: float(self.losses(i).mean()))
-        losses, accepted = self.losses(best), int(counts[best])
-        reason = (
-            f"the mean loss of the {accepted} most confident {unit(risk)} is {losses.mean():.4g}"
-        )
+            return Infeasible(risk, self.alpha, delta, n, reason, max(least, needs or 0))
+        mean, accepted = self.losses(best).mean(), int(counts[best])
+        reason = f"the mean loss of the {accepted} most confident {unit(risk)} is {mean:.4g}"
         if not self.among_accepted:
-            reason = f"the mean loss with {accepted} of {n} accepted is {losses.mean():.4g}"
-        needs = _samples_like(losses, self.alpha, delta / max(1, len(starts)))
+            reason = f"the mean loss with {accepted} of {n} accepted is {mean:.4g}"
         if needs is None:
-            reason += ", so more labels will not help"
-        elif self.among_accepted:
-            needs = ceil(needs * n / max(1, accepted))
+            reason += unknown
         return Infeasible(risk, self.alpha, delta, n, reason, needs)
+
+    def _most_promising(self, few: bool, least: int) -> tuple[int, Float64s, str]:
+        """Where the mean loss is most clearly below alpha, losses to reckon with, a verdict."""
+        counts, alpha = self.candidates.accepted, self.alpha
+        if not len(counts):
+            return 0, np.empty(0), ""
+        sums = np.append(0.0, np.cumsum(self.ell[np.argsort(-self.s, kind="stable")]))[counts]
+        if not self.among_accepted:  # the strictest loses least
+            return 0, self.losses(0), verdict(sums[:1], np.array([len(self.s)]), alpha)
+        unknown = verdict(sums, counts, alpha, least)
+        found = most_promising(sums, counts, alpha, few=few, largest=float(self.ell.max()))
+        if found is None:
+            return least_rate(sums, counts, 1 if few else least), np.empty(0), unknown
+        best, total = found
+        return best, np.append(self.losses(best), total - sums[best]), unknown
 
 
 def _expected(candidates: Candidates, lent: Float64s | None, n: int) -> Counts:
@@ -228,7 +241,7 @@ def samples_needed(alpha: float, level: float, typical: float = 0.0) -> int:
 
 def _samples_like(losses: Float64s, alpha: float, level: float) -> int | None:
     """How many samples with the losses of these, again and again, would pass; None if too many."""
-    if losses.mean() >= alpha:
+    if not len(losses) or losses.mean() >= alpha:
         return None
     most = max(2**20, 8 * len(losses))
     return _smallest(

@@ -53,13 +53,13 @@ def _labels_needed(alpha: float, delta: float, errors: int) -> int:
     return high
 
 
-def labels_needed_at_rate(alpha: float, delta: float, errors: int, n: int) -> int | None:
+def labels_needed_at_rate(alpha: float, delta: float, errors: float, n: int) -> int | None:
     """Return the smallest sample that certifies alpha if the error rate stays errors / n.
 
     Args:
         alpha: Error rate to certify, in (0, 1).
         delta: Allowed probability that the promise fails, in (0, 1).
-        errors: Errors seen.
+        errors: Errors seen, or to reckon with.
         n: Samples seen, >= 1.
 
     Returns:
@@ -78,13 +78,13 @@ def labels_needed_at_rate(alpha: float, delta: float, errors: int, n: int) -> in
         return None
 
     def enough(k: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        largest = k * n // errors  # the largest sample in which k is the rounded-up error count
+        largest = np.floor(k * n / errors + 1e-9)  # in which k is the rounded-up error count
         return np.asarray(betaincc(k + 1.0, np.maximum(largest - k, 1), alpha) <= delta)
 
-    few = np.arange(1, 1025)
-    passes = enough(few)
-    if passes.any():
-        return labels_needed(alpha, delta, int(few[np.argmax(passes)]))
+    for few in (np.arange(1, 65), np.arange(65, 1025)):
+        passes = enough(few)
+        if passes.any():
+            return labels_needed(alpha, delta, int(few[np.argmax(passes)]))
     many = 1024 * 2 ** np.arange(1, 14)
     passes = enough(many)
     if not passes.any():

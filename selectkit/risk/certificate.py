@@ -193,9 +193,9 @@ class Infeasible:
         delta: The allowed probability of failure.
         n: Samples the bound could draw on.
         reason: What stood in the way.
-        needs: Smallest number of samples (positives, negatives) in the calibration split that would
-            suffice if the best error rate seen, and its share of confident samples, stayed; None
-            when no number would.
+        needs: Number of samples (positives, negatives) in the calibration split that would suffice
+            if the best error rate seen, and its share of confident samples, stayed: an estimate
+            from few samples. None when no number would, or none can be told; the reason says which.
         on_average: True when only a promise on average over calibration splits was asked for.
     """
 

@@ -14,16 +14,20 @@ so the smallest one that also keeps another promise may be taken. The proof is t
 point where it reached alpha. Like that one it is for lambdas without ties.
 """
 
+from dataclasses import replace
+from math import ceil
+
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, confidence_and_loss
 from selectkit.errors import DataError
 from selectkit.risk.assumptions import about_ties
-from selectkit.risk.budget import labels_needed, labels_needed_at_rate
+from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible, unit
 from selectkit.risk.scrc_losses import Float64s
 from selectkit.risk.scrc_result import INDEPENDENT
+from selectkit.risk.suffices import least_rate, most_promising, samples_like, verdict
 from selectkit.stats import binomial_pvalue, clopper_pearson_upper, dkw_lower
 from selectkit.stats.binomial import check_level
 from selectkit.stats.multiplicity import multi_start
@@ -74,11 +78,13 @@ def certify_singletons(
     starts = _starts(counts, alpha, delta)
     if not len(starts):
         reason = f"{len(c)} accepted {unit(risk)} in the calibration split"
-        return Infeasible(risk, alpha, delta, len(c), reason, labels_needed(alpha, delta))
+        answer = _infeasible(counts, errors, len(c), alpha, delta, risk)
+        return replace(answer, reason=reason, needs=answer.needs or labels_needed(alpha, delta))
     passed = multi_start(binomial_pvalue(errors, counts, alpha), delta, starts)
-    usable = np.flatnonzero(passed & (lambdas >= at_least))
+    large = lambdas >= at_least
+    usable = np.flatnonzero(passed & large)
     if not usable.size:
-        return _infeasible(lambdas, counts, errors, at_least, alpha, delta, risk)
+        return _infeasible(counts[large], errors[large], len(c), alpha, delta, risk)
     best = int(usable[-1])
     k, exits, m = int(errors[best]), int(counts[best]), len(c)
     return Certificate(
@@ -123,28 +129,22 @@ def _starts(counts: Counts, alpha: float, delta: float) -> Counts:
 
 
 def _infeasible(
-    lambdas: Float64s,
-    counts: Counts,
-    errors: Counts,
-    at_least: float,
-    alpha: float,
-    delta: float,
-    risk: str,
+    counts: Counts, errors: Counts, m: int, alpha: float, delta: float, risk: str
 ) -> Infeasible:
     """No lambda passed: show the best error rate of those that were large enough."""
-    m, what = int(counts[-1]), unit(risk)
-    large = np.flatnonzero((lambdas >= at_least) & (counts >= labels_needed(alpha, delta)))
-    if not large.size:
-        few = int(counts[lambdas >= at_least].max(initial=0))
-        reason = f"{few} of {m} accepted {what} have single-class sets"
-        share = max(few, 1) / m
-        return Infeasible(
-            risk, alpha, delta, m, reason, int(np.ceil(labels_needed(alpha, delta) / share))
-        )
-    best = large[np.argmin(errors[large] / counts[large])]
+    what, smallest, most = unit(risk), labels_needed(alpha, delta), int(counts.max(initial=0))
+    found = most_promising(errors, counts, alpha, few=most < smallest) if most else None
+    needs = None
+    if found is not None:
+        n = int(counts[found[0]])
+        needs = samples_like(found[1], n, m, alpha=alpha, delta=delta, most=most)
+    if most < smallest:
+        reason = f"{most} of {m} accepted {what} have single-class sets"
+        least = ceil(smallest * m / max(most, 1))
+        return Infeasible(risk, alpha, delta, m, reason, max(least, needs or 0))
+    best = found[0] if found is not None else least_rate(errors, counts, smallest)
     k, exits = int(errors[best]), int(counts[best])
     reason = f"{k} of the {exits} most confident of {m} accepted {what} are errors"
-    needs = labels_needed_at_rate(alpha, delta / 4, k, exits)
     if needs is None:
-        return Infeasible(risk, alpha, delta, m, f"{reason}, so more labels will not help", None)
-    return Infeasible(risk, alpha, delta, m, reason, max(m + 1, int(np.ceil(needs * m / exits))))
+        reason += verdict(errors, counts, alpha, smallest)
+    return Infeasible(risk, alpha, delta, m, reason, needs)

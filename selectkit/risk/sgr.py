@@ -23,7 +23,8 @@ from selectkit.errors import DataError
 from selectkit.risk.assumptions import ASSUMPTIONS
 from selectkit.risk.budget import labels_needed
 from selectkit.risk.certificate import Certificate, Infeasible
-from selectkit.risk.threshold import certificate_of, infeasible
+from selectkit.risk.suffices import infeasible
+from selectkit.risk.threshold import certificate_of
 from selectkit.risk.threshold_candidates import Counts, candidates_of, in_precision_of
 from selectkit.stats.binomial import binomial_pvalue, check_level
 
@@ -68,7 +69,7 @@ def sgr(
     first, steps = _testable(walk.accepted, alpha, delta)
     best = _search(walk.errors[first:], walk.accepted[first:], alpha, delta / steps)
     if best < 0:
-        answer = infeasible(walk, walk.accepted, alpha, delta / steps, risk, len(s))
+        answer = infeasible(walk, alpha=alpha, delta=delta / steps, risk=risk, total=len(s))
         return replace(answer, delta=delta)
     accepted = int(walk.accepted[first + best])
     found = certificate_of(

@@ -28,7 +28,7 @@ their rate never falls on the way, so whatever is certified beyond the first thr
 has at most its errors, ties or not.
 """
 
-from math import ceil, log
+from math import log
 from typing import Literal
 
 import numpy as np
@@ -37,8 +37,8 @@ from selectkit.arrays import ArrayLike, shared_confidence_and_loss
 from selectkit.errors import RiskError
 from selectkit.risk.assumptions import ASSUMPTIONS, GRID, about_ties
 from selectkit.risk.bounded import certify_losses
-from selectkit.risk.budget import labels_needed, labels_needed_at_rate
-from selectkit.risk.certificate import Certificate, Infeasible, unit
+from selectkit.risk.certificate import Certificate, Infeasible
+from selectkit.risk.suffices import infeasible
 from selectkit.risk.threshold_candidates import (
     Candidates,
     Counts,
@@ -154,7 +154,9 @@ def _among_candidates(
     starts = starts_of(tested, alpha, delta) if among_accepted else _first(tested, delta)
     best = _last_certified(walk.errors, tested, starts, alpha)
     if best < 0:
-        return infeasible(walk, tested, alpha, delta, risk, total)
+        return infeasible(
+            walk, alpha=alpha, delta=delta, risk=risk, total=total, among_accepted=among_accepted
+        )
     return certificate_of(
         walk.threshold(best),
         accepted=int(walk.accepted[best]),
@@ -249,36 +251,3 @@ def certificate_of(
         coverage_lower=dkw_lower(coverage, total, delta),
         assumptions=(*ASSUMPTIONS, *remarks),
     )
-
-
-def infeasible(
-    walk: Candidates, tested: Counts, alpha: float, delta: float, risk: str, total: int
-) -> Infeasible:
-    """Too few samples, or too many errors among the most confident: say which."""
-    smallest = labels_needed(alpha, delta)
-    testable = np.flatnonzero(tested >= smallest)
-    if not testable.size:
-        usable = int(walk.accepted[-1]) if len(tested) else 0
-        reason = f"{usable} {unit(risk)} in the calibration split"
-        if usable < total:
-            reason += f" can be accepted (of {total})"
-        return Infeasible(risk, alpha, delta, total, reason, smallest)
-    promise = exponent(walk.errors[testable], tested[testable], alpha)
-    if promise.max() <= 0:  # nowhere below alpha: show the best rate
-        promise = -walk.errors[testable] / tested[testable]
-    best = testable[np.argmax(promise)]
-    k, n, accepted = int(walk.errors[best]), int(tested[best]), int(walk.accepted[best])
-    reason = f"{k} of the {accepted} most confident {unit(risk)} are errors"
-    if accepted == 1:
-        reason = f"the most confident of {total} {unit(risk)} is an error"
-    if n > accepted:
-        reason += f" (of {n} in all)"
-    needs = labels_needed_at_rate(alpha, delta, k, n)
-    if needs is None:
-        reason += ", so more labels will not help"
-    elif needs <= n:  # alone they would pass; what suffices with a start of their own?
-        reason += ", but errors came too early among them"
-        needs = max(n + 1, labels_needed_at_rate(alpha, delta / 4, k, n) or 0)
-    if needs is not None and n == accepted:  # so many as confident as these: scale to all samples
-        needs = ceil(needs * total / accepted)
-    return Infeasible(risk, alpha, delta, total, reason, needs)

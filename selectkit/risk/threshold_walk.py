@@ -120,7 +120,7 @@ def _pass(ranked: Ranked, values: Float64s, alpha: float, level: float) -> npt.N
     return passed
 
 
-def exponent(errors: Counts, n: Counts, alpha: float) -> Float64s:
+def exponent(errors: Counts | Float64s, n: Counts, alpha: float) -> Float64s:
     """Return Chernoff's bound: n KL(errors / n, alpha) <= -ln p-value, 0 where errors >= alpha n.
 
     Args:

@@ -14,6 +14,7 @@ from selectkit.risk import Certificate, Infeasible, labels_needed
 from selectkit.risk.budget import labels_needed_at_rate
 from selectkit.risk.certificate import unit
 from selectkit.risk.ltt import CertifiedGrid, certify_pvalues, pareto_order, union_pvalues
+from selectkit.risk.suffices import verdict_on
 from selectkit.stats import binomial_pvalue, clopper_pearson_lower, clopper_pearson_upper
 
 Float64s = npt.NDArray[np.float64]
@@ -94,7 +95,7 @@ class Search:
         needs = labels_needed_at_rate(alpha, level, k, m) if m else labels_needed(alpha, level)
         if needs is None:
             return Infeasible(
-                risk, alpha, self.delta, total, f"{reason}, so more labels will not help", None
+                risk, alpha, self.delta, total, reason + verdict_on(k, m, alpha), None
             )
         if m < labels_needed(alpha, level):
             reason = f"only {m} {unit(risk)} are decided by the safest thresholds (of {total})"

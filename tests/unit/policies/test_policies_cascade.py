@@ -208,7 +208,7 @@ def test_a_gate_may_rank_a_stage() -> None:
     ("n", "target", "reason", "needs"),
     [
         (30, "error=0.05", "only", True),
-        (3000, "error=0.0005", "so more labels will not help", False),
+        (3000, "error=0.0001", "so more labels will not help", False),
         (3000, "error=0.05,deferral=0.001", "samples are", False),
     ],
 )
