@@ -48,7 +48,8 @@ def command(
     from selectkit.cli.output import print_json, print_table, say, warn
     from selectkit.errors import ConfigError
     from selectkit.pipeline import compare
-    from selectkit.pipeline.compare import chart, require_chart
+    from selectkit.pipeline.compare import chart
+    from selectkit.pipeline.output_file import require_output
 
     if scores == (len(run) > 1):
         raise ConfigError(
@@ -61,7 +62,7 @@ def command(
         _compare_runs(run, chosen, out, json)
         return
     if out is not None:
-        require_chart(out)
+        require_output(out, "--out", "a chart")
     chosen = settings(context, CompareConfig, "compare", config)
     comparison = compare(run[0], config=chosen, store=store)
     if out is not None:
@@ -80,10 +81,11 @@ def command(
 
 def _compare_runs(runs: list[str], config: CompareConfig, out: Path | None, json: bool) -> None:
     from selectkit.cli.output import print_json, print_table, say, warn
-    from selectkit.pipeline.runs import compare_runs, require_file, write_comparison
+    from selectkit.pipeline.output_file import require_output
+    from selectkit.pipeline.runs import FORMATS, compare_runs, write_comparison
 
     if out is not None:
-        require_file(out)
+        require_output(out, "--out", "a comparison", FORMATS)
     comparison = compare_runs(runs, replicates=config.replicates, seed=config.seed)
     if out is not None:
         write_comparison(comparison, out)

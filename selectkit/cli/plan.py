@@ -46,10 +46,11 @@ def command(
     """
     from selectkit.cli.output import print_json, print_table, progress_bar, say, warn
     from selectkit.pipeline import plan
-    from selectkit.pipeline.plan import draw, require_plot
+    from selectkit.pipeline.output_file import require_output
+    from selectkit.pipeline.plan import draw
 
     if plot is not None:
-        require_plot(plot)
+        require_output(plot, "--plot", "a plot")
     chosen = settings(context, PlanConfig, "plan", config)
     with progress_bar("plan", "draws", json or run is None) as bar:
         task = bar.task_ids[0]

@@ -72,7 +72,7 @@ class TrainSelect:
         source, y = labelled(features, labels, n_classes, "train")
         mean, scale = checked_moments(source)
         present = present_classes(y)
-        held_out, w = _select(select, present, source.n_features, n_classes)
+        held_out, w = select_rows(select, present, source.n_features, n_classes)
         checked_moments(held_out)
         return cls(
             Standardised.of(source, mean, scale, WORKING_SET),
@@ -83,9 +83,20 @@ class TrainSelect:
         )
 
 
-def _select(
+def select_rows(
     select: tuple[FeatureRows, ArrayLike], present: Ints, n_features: int, n_classes: int
 ) -> tuple[Source, npt.NDArray[np.int64]]:
+    """Return the rows of select, and their labels, that are of a class in train.
+
+    Args:
+        select: Features and labels.
+        present: Codes of the classes in train.
+        n_features: D of train.
+        n_classes: K.
+
+    Raises:
+        DataError: If an array is wrong, or select has other columns or none of these classes.
+    """
     source, y = labelled(*select, n_classes, "select")
     if source.n_features != n_features:
         raise DataError(

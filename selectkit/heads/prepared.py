@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike
-from selectkit.errors import DataError
+from selectkit.heads.labelled import select_rows
 from selectkit.heads.rows import present_classes
 from selectkit.heads.training.batches import Scaling
 from selectkit.heads.training.source import FeatureRows, Source, checked_moments, labelled
@@ -63,19 +63,7 @@ class TrainingData:
         """
         x, y = labelled(features, labels, n_classes, "train")
         present = present_classes(y)
-        x_select, y_select = labelled(*select, n_classes, "select")
-        if x_select.n_features != x.n_features:
-            raise DataError(
-                f"select features have {x_select.n_features} columns but train has {x.n_features}."
-            )
-        seen = np.isin(y_select, present)
-        if not seen.any():
-            raise DataError(
-                f"select holds none of the classes in train ({', '.join(map(str, present))}); "
-                "split again, or add labels."
-            )
-        if not seen.all():
-            x_select, y_select = x_select.chosen(np.flatnonzero(seen)), y_select[seen]
+        x_select, y_select = select_rows(select, present, x.n_features, n_classes)
         mean, scale = checked_moments(x)
         seen_moments = checked_moments(x_select)
         print_of = arrays_hash([mean, scale, y, *seen_moments, y_select])

@@ -17,10 +17,10 @@ from selectkit.arrays import Bools
 from selectkit.cache import Features, FeatureStore
 from selectkit.calibrate import Calibrator
 from selectkit.config import CalibrateConfig, CompareConfig
-from selectkit.errors import ConfigError
 from selectkit.metrics import Interval
 from selectkit.pipeline.calibrators import fitted_calibrator
 from selectkit.pipeline.extract import settled
+from selectkit.pipeline.output_file import require_output
 from selectkit.pipeline.ranking import REFERENCE, ScoreRow, ranked
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.scores import available, calibrated_gate, fitted_on_train, train_rows
@@ -241,7 +241,7 @@ def chart(comparison: Comparison, path: Path) -> None:
     Raises:
         ConfigError: If it cannot go there.
     """
-    require_chart(path)
+    require_output(path, "--out", "a chart")
     lines = [
         Contrast(
             name=row.score,
@@ -258,18 +258,3 @@ def chart(comparison: Comparison, path: Path) -> None:
     )
     drawn = contrasts(lines, reference=REFERENCE, about=about, form=path.suffix.removeprefix("."))
     artifact.write_bytes(path, drawn)
-
-
-def require_chart(path: Path) -> None:
-    """Refuse a chart that cannot be drawn, before anything is computed.
-
-    Args:
-        path: Where it should go.
-
-    Raises:
-        ConfigError: If the name ends in neither .svg nor .png, or the folder does not exist.
-    """
-    if path.suffix not in {".svg", ".png"}:
-        raise ConfigError(f"--out {path}: a chart is written as .svg or .png.")
-    if not path.resolve().parent.is_dir():
-        raise ConfigError(f"--out {path}: the folder {path.resolve().parent} does not exist.")

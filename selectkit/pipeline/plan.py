@@ -11,6 +11,7 @@ from selectkit.config import PlanConfig
 from selectkit.errors import ConfigError
 from selectkit.location import local_path
 from selectkit.pipeline.extract import settled
+from selectkit.pipeline.output_file import require_output
 from selectkit.pipeline.plan_answer import EVIDENCE, SURE, Plan
 from selectkit.pipeline.plan_budget import budgets, power_curves, round_numbers
 from selectkit.pipeline.plan_run import Watch, about_val_select, forecasts, read_sources
@@ -79,24 +80,9 @@ def draw(answer: Plan, path: Path) -> None:
     Raises:
         ConfigError: If it cannot go there.
     """
-    require_plot(path)
+    require_output(path, "--plot", "a plot")
     drawing = answer.drawing()
     artifact.write_bytes(path, drawing.svg() if path.suffix == ".svg" else drawing.png())
-
-
-def require_plot(path: Path) -> None:
-    """Refuse a picture that cannot be drawn, before anything is computed.
-
-    Args:
-        path: Where it should go.
-
-    Raises:
-        ConfigError: If the name ends in neither .svg nor .png, or the folder does not exist.
-    """
-    if path.suffix not in {".svg", ".png"}:
-        raise ConfigError(f"--plot {path}: a plot is written as .svg or .png.")
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise ConfigError(f"--plot {path}: a file is needed here, in a folder that exists.")
 
 
 def _from_settings(config: PlanConfig, target: Target, numbers: tuple[int, ...]) -> Plan:

@@ -16,6 +16,7 @@ from selectkit.errors import ConfigError, DataError
 from selectkit.location import local_path
 from selectkit.metrics import Interval, compare_paired, holm
 from selectkit.pipeline.compare import FEW_ERRORS
+from selectkit.pipeline.output_file import require_output
 from selectkit.pipeline.ranking import LEVEL
 from selectkit.pipeline.report import load_report
 from selectkit.pipeline.run import RunDirectory
@@ -240,23 +241,8 @@ def write_comparison(comparison: RunComparison, path: Path) -> None:
     Raises:
         ConfigError: If the ending is unknown or the folder does not exist.
     """
-    require_file(path)
+    require_output(path, "--out", "a comparison", FORMATS)
     artifact.write_bytes(path, comparison.as_bytes(path.suffix.removeprefix(".")))
-
-
-def require_file(path: Path) -> None:
-    """Refuse a file that a comparison cannot be written to, before anything is computed.
-
-    Args:
-        path: Where it should go.
-
-    Raises:
-        ConfigError: If the ending is unknown or the folder does not exist.
-    """
-    if path.suffix.removeprefix(".") not in FORMATS:
-        raise ConfigError(f"--out {path}: the name must end in .{', .'.join(FORMATS)}.")
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise ConfigError(f"--out {path}: a file is needed here, in a folder that exists.")
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:

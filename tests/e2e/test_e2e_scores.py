@@ -109,7 +109,7 @@ def test_the_chart_is_drawn_where_it_was_asked(
     [
         ((), "say what to compare"),
         (("--scores", "--out", "x.pdf"), "a chart is written as .svg or .png"),
-        (("--scores", "--out", "no/such/x.svg"), "does not exist"),
+        (("--scores", "--out", "no/such/x.svg"), "in a folder that exists"),
         (("--scores", "--split", "val_calib"), "split = 'val_calib': Input should be"),
         (("--scores", "--replicates", "5"), "replicates = 5"),
     ],
