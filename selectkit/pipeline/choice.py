@@ -1,9 +1,10 @@
 """Which policy to certify: the candidates are tried on val_select, and one goes to val_calib.
 
 Trying them on the calibration split would be choosing the best of several certificates, each of
-which may fail. Here every try is a simulation: half of val_select is drawn from as if it were the
-calibration split, and the other half says what the policy would accept. Whatever this suggests, the
-certificate of the chosen one is as good as if it had been named beforehand.
+which may fail. Here every try is a simulation: a third of val_select says which rules to test, from
+another third the calibration split is drawn, and the last third says what the policy would accept.
+Whatever this suggests, the certificate of the chosen one is as good as if it had been named
+beforehand.
 """
 
 from collections.abc import Callable, Mapping
@@ -93,8 +94,8 @@ def choose_policy(
         raise ConfigError(
             f"--policy auto chooses by coverage, which {question} fixes. Name a policy."
         )
-    if len(units.labels) < 2:
-        raise ConfigError("--policy auto needs two images or more in val_select to try policies.")
+    if len(units.labels) < 3:
+        raise ConfigError("--policy auto needs three images or more in val_select to try policies.")
     costs = cascade.costs if cascade is not None and cascade.priced else None
     reasons = {name: _excluded(name, question, rows, scores) for name in POLICIES}
     tries: dict[str, RunTry | CascadeTry] = {
@@ -106,9 +107,8 @@ def choose_policy(
         reasons[CASCADE], tries[CASCADE] = "", cascade
     done, total, n = 0, DRAWS * len(tries), min(len(rows.everyone), MOST_ROWS)
     found: dict[str, list[Outcome]] = {name: [] for name in tries}
-    for number, own in enumerate(np.random.SeedSequence(seed).spawn(DRAWS)):
-        rng = np.random.default_rng(own)
-        draw = Draw.of(units, n, rng, swapped=number % 2 == 1)
+    for own in np.random.SeedSequence(seed).spawn(DRAWS):
+        draw = Draw.of(units, n, np.random.default_rng(own))
         for name, one in tries.items():
             found[name].append(one.outcome(question, draw))
             done += 1

@@ -14,12 +14,12 @@ from selectkit.policies.cascade.rows import Plain
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
-    """A split drawn from val_select.
+    """A split drawn from val_select: three parts of it with a role each.
 
     Attributes:
         guide: Positions of the rows that say which rules to test.
-        calib: Drawn from these, with repetitions: they stand for the calibration split.
-        other: Positions of the other rows, which say what a policy would do.
+        calib: Drawn from the second part, with repetitions: the calibration split.
+        other: Positions of the rows that say what a policy would do.
         rows: `calib` and `guide` as one run sees them.
         seen: `other` as one run sees them.
     """
@@ -31,26 +31,27 @@ class Draw:
     seen: Guide
 
     @classmethod
-    def of(cls, units: Guide, n: int, rng: np.random.Generator, *, swapped: bool) -> Self:
-        """Draw from one half of the rows, and leave the other half.
+    def of(cls, units: Guide, n: int, rng: np.random.Generator) -> Self:
+        """Draw a split.
+
+        No row has two roles. A guide that has seen the calibration rows tests what will pass, which
+        no guide can know; rows that chose a rule make it look better than it is.
 
         Args:
-            units: Independent rows of val_select.
-            n: Rows to draw.
+            units: Three independent rows of val_select or more.
+            n: Rows of the calibration split.
             rng: Random numbers.
-            swapped: Whether to draw from the second half.
 
         Returns:
             The split.
         """
-        order = rng.permutation(len(units.labels))
-        parts = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
-        first, other = parts[::-1] if swapped else parts
-        calib = first[rng.integers(0, len(first), n)]
+        thirds = np.array_split(rng.permutation(len(units.labels)), 3)
+        guide, drawn_from, other = (np.sort(part).astype(np.int64) for part in thirds)
+        calib = drawn_from[rng.integers(0, len(drawn_from), n)]
         sample, names = units.take(calib), np.arange(n).astype(np.str_)
-        guide = units.take(first)
-        rows = Evidence(sample.outputs, sample.labels, names, names, guide, None, sample.groups)
-        return cls(first, calib, other, rows, units.take(other))
+        first = units.take(guide)
+        rows = Evidence(sample.outputs, sample.labels, names, names, first, None, sample.groups)
+        return cls(guide, calib, other, rows, units.take(other))
 
 
 class Outcome(NamedTuple):

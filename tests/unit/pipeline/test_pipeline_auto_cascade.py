@@ -109,8 +109,10 @@ def test_it_is_tried_on_the_draws_of_the_others(place: Path) -> None:
     found, _ = prepared(place, costs=(1.0, 4.0), human=20.0)
     alone = one_per_group(found.select)
     units = Guide(found.guides[0], found.select.y).take(alone)
-    draw = Draw.of(units, 300, np.random.default_rng(0), swapped=False)
-    assert not set(draw.calib) & set(draw.other)
+    draw = Draw.of(units, 300, np.random.default_rng(0))
+    parts = [set(part) for part in (draw.guide, draw.calib, draw.other)]
+    assert len(draw.calib) == 300
+    assert len(set.union(*parts)) == sum(map(len, parts))  # no row has two roles
     question = Question(Targets.parse("error=0.2"), 0.1, ("a", "b"), 1)
     outcome = CascadeTry.of(found, alone, priced=True).outcome(question, draw)
     labels = found.select.y[alone]
