@@ -107,7 +107,10 @@ def command(
         tried = _many(store, out, sweep, chosen, sort, hidden=json)
         if not json:
             header, rows = tried.table(sort)
-            print_table("Configurations on val_select (* = kept)", header, rows[:MOST_ROWS])
+            kept = [row for row in rows[MOST_ROWS:] if row[0].endswith("*")]
+            which = f"first {MOST_ROWS} of {len(rows)} by {sort}, " if rows[MOST_ROWS:] else ""
+            title = f"Configurations on val_select ({which}* = kept)"
+            print_table(title, header, rows[:MOST_ROWS] + kept)
             say(*tried.lines())
         found = tried
     if json:

@@ -126,7 +126,9 @@ def _take_back_signals() -> None:
     """Ray's own handler lets three seconds pass after SIGTERM and then aborts the process."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.getsignal(number))
+            handler = signal.getsignal(number)
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def _require_listener(address: str) -> None:

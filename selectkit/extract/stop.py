@@ -42,4 +42,5 @@ class StopRequest:
     def _restore(self) -> None:
         while self._before:
             number, handler = self._before.popitem()
-            signal.signal(number, handler)
+            # None: it was not set from Python, and cannot be put back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

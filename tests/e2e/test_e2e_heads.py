@@ -115,6 +115,23 @@ def test_sweep(cli: Cli, store: Path, tmp_path: Path) -> None:
     assert cli("calibrate", run, "--target", "coverage=0.5").code == 0
 
 
+def test_a_long_table_of_a_sweep_shows_the_first_and_the_winner(
+    cli: Cli, store: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(
+        "[random]\ndraws = 50\nlearning_rate = { low = 1e-4, high = 1e-1, log = true }\n"
+    )
+    tiny = ("--head", "mlp", "--hidden", 0, "--epochs", 3, "--batch-size", 128, "--device", "cpu")
+    settings = ("--sweep", file, "--sort", "learning_rate")
+    done = cli("fit", store, "--out", tmp_path / "r", *tiny, *settings)
+    assert done.code == 0, done.err
+    assert "(first 40 of 50 by learning_rate, * = kept)" in done.out
+    assert done.out.count(" *  ") == 1
+    numbered = [line for line in done.out.splitlines() if line.strip()[:1].isdigit()]
+    assert len([line for line in numbered if "configurations" not in line]) in {40, 41}
+
+
 def test_folds(cli: Cli, store: Path, tmp_path: Path) -> None:
     done = cli("fit", store, "--out", tmp_path / "r", "--folds", 3, "--json")
     assert done.code == 0, done.err

@@ -187,6 +187,21 @@ def test_second_signal_insists() -> None:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
+def test_a_handler_that_is_not_pythons_becomes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    set_by_python = signal.signal
+    monkeypatch.setattr(signal, "signal", lambda n, handler: set_by_python(n, handler) and None)
+    try:
+        with StopRequest():
+            pass
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        monkeypatch.undo()
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
 def test_extraction_works_outside_the_main_thread(tmp_path: Path) -> None:
     rows: list[int] = []
 
