@@ -5,6 +5,7 @@ if it is bad. The pixels are those of another decoder than the CPU's: nvJPEG rep
 libjpeg-turbo interpolates them. So the view's fingerprint says which decoder it was.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ TOGETHER = 1 << 28
 OLDEST = (0, 16)  # the first torchcodec that decodes images
 
 _WHAT = "jpeg_decoder = 'gpu'"
+_NO_ALLOCATION = re.compile(r"Failed to [^:]*: 5\b")  # NVJPEG_STATUS_ALLOCATOR_FAILURE
 # By EXIF orientation: the axes of (3, height, width) to flip before, from 5 on, the last two swap.
 _FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (1,), 7: (1, 2), 8: (2,)}
 
@@ -212,4 +214,6 @@ def _upright(image: "Tensor", orientation: int) -> "Tensor":
 def _is_of_memory(error: RuntimeError) -> bool:
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+    text = str(error)
+    known = "out of memory" in text or _NO_ALLOCATION.search(text) is not None
+    return known or isinstance(error, torch.OutOfMemoryError)
