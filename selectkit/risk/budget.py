@@ -1,4 +1,4 @@
-"""How many labels a promise costs."""
+"""How many labels a promise costs, and how many errors it affords."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectkit.errors import DataError
-from selectkit.stats.binomial import check_level
+from selectkit.stats.binomial import binomial_pvalue, check_level
 
 
 def labels_needed(alpha: float, delta: float, errors: int = 0) -> int:
@@ -95,3 +95,23 @@ def labels_needed_at_rate(alpha: float, delta: float, errors: float, n: int) -> 
         middle = (low + high) // 2
         low, high = (low, middle) if enough(np.array([middle]))[0] else (middle, high)
     return labels_needed(alpha, delta, high)
+
+
+@lru_cache(maxsize=4096)
+def errors_affordable(n: int, alpha: float, delta: float) -> int:
+    """Return the largest k with P(Bin(n, alpha) <= k) <= delta, or -1 when there is none.
+
+    Args:
+        n: Samples, >= 0.
+        alpha: Error rate to certify, in (0, 1).
+        delta: Level in (0, 1).
+
+    Returns:
+        Errors that n samples may contain and still certify alpha.
+    """
+    low, high = -1, n  # P(Bin(n, alpha) <= n) = 1 > delta
+    while high - low > 1:
+        middle = (low + high) // 2
+        passes = binomial_pvalue(middle, n, alpha) <= delta
+        low, high = (middle, high) if passes else (low, middle)
+    return low

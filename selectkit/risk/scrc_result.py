@@ -13,7 +13,8 @@ import numpy as np
 from selectkit.arrays import ArrayLike, Bools, finite_vector, real_array, regular_array
 from selectkit.errors import DataError, RiskError
 from selectkit.risk.certificate import Certificate, Infeasible, unit
-from selectkit.risk.scrc_losses import Float64s, LossGrid, Misses, SetLosses
+from selectkit.risk.scrc_loss_grid import LossGrid
+from selectkit.risk.scrc_losses import Float64s, Misses, SetLosses
 from selectkit.stats import clopper_pearson_upper
 from selectkit.stats.binomial import check_level
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from selectkit.arrays import ArrayLike, Bools
 from selectkit.errors import RiskError
-from selectkit.risk.budget import labels_needed, labels_needed_at_rate
+from selectkit.risk.budget import errors_affordable, labels_needed, labels_needed_at_rate
 from selectkit.risk.certificate import Infeasible
-from selectkit.risk.scrc_losses import Float64s, Misses, SetLosses, errors_affordable
+from selectkit.risk.scrc_losses import Float64s, Misses, SetLosses
 from selectkit.risk.scrc_result import (
     INDEPENDENT,
     Ask,

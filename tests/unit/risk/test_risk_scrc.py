@@ -18,7 +18,8 @@ from selectkit.risk import (
     scrc_split_pac,
     scrc_t,
 )
-from selectkit.risk.scrc_losses import LossGrid, errors_affordable
+from selectkit.risk.budget import errors_affordable
+from selectkit.risk.scrc_loss_grid import LossGrid
 
 Floats = npt.NDArray[np.float64]
 RNG = np.random.default_rng(0)
