@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -88,7 +89,9 @@ def test_an_infeasible_target_is_an_answer(cli: Cli, store: Path, tmp_path: Path
     said = cli("calibrate", run, "--target", "fnr=0.02")
     assert said.code == 1
     assert said.out.startswith("INFEASIBLE: fnr <= 0.02 with confidence 90 %")
-    assert "needs at least 114 positives" in said.out
+    needs = re.search(r"needs at least (\d+) positives", said.out)
+    assert needs is not None
+    assert int(needs[1]) >= 114
     assert "defers everything" in said.out
     answer = json.loads(cli("calibrate", run, "--target", "fnr=0.02", "--json").out)
     assert answer["feasible"] is False
@@ -205,7 +208,7 @@ def test_damaged_logits_are_computed_again(
 def test_a_target_that_everything_meets(cli: Cli, run: Path, tmp_path: Path) -> None:
     mine = shutil.copytree(run, tmp_path / "run")
     said = cli("calibrate", mine, "--target", "error=0.9")
-    assert "accept everything: 100.0% of val_calib" in said.out
+    assert "accept everything: 100 % of val_calib" in said.out
     document = _json(cli("evaluate", mine, "--json"))
     assert document["metrics"]["operating"]["coverage"]["value"] == 1
     assert "every image accepted" in (mine / "report.html").read_text()
