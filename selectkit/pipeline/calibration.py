@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from selectkit.calibrate import Calibrator
+from selectkit.percent import percent
 from selectkit.pipeline.calibrators import FittedCalibrator
 from selectkit.pipeline.choice import Tried
 from selectkit.pipeline.choice import table as choice_table
@@ -87,6 +88,6 @@ class Calibration:
         return [
             *before,
             *self.policy.sentences(),
-            f"{self.policy.rule()}: {self.coverage:.1%} of val_calib",
+            f"{self.policy.rule()}: {percent(self.coverage)} of val_calib",
             f"next: selectkit evaluate {self.run}",
         ]

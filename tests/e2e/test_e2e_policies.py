@@ -65,6 +65,21 @@ def test_a_policy_is_calibrated_evaluated_and_reported(cli: Cli, mine: Path, pol
     assert text.code == 0, text.err
 
 
+def test_auto_tries_a_cascade_where_its_runs_are_named(cli: Cli, mine: Path) -> None:
+    later = mine.parent / "linear"
+    assert cli("calibrate", later, "--target", "coverage=0.5").code == 0
+    asked = ["--policy", "auto", "--target", "error=0.4", "--stages", later]
+    done = cli("calibrate", mine, *asked, "--stage-costs", "1,4", "--human-cost", "50", "--json")
+    assert done.code == 0, done.out + done.err
+    entry = json.loads(done.out)["policies"][-1]
+    assert entry["policy"] == "cascade"
+    assert entry["cost"] > entry["computing"] >= 1
+    assert cli("evaluate", mine, "--replicates", 100, "--thumbnails", 0).code == 0
+    refused = cli("calibrate", mine, *asked, "--cost", "error=5,defer=1")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--stage-costs or --view-seconds" in refused.err
+
+
 def test_costs_and_groups_on_the_command_line(cli: Cli, mine: Path) -> None:
     done = cli("calibrate", mine, "--cost", "miss=5,false_alarm=2,defer=1", "--policy", "two_sided")
     assert done.code == 0, done.out + done.err

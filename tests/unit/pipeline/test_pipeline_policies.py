@@ -13,6 +13,7 @@ import pytest
 
 from selectkit.cache import FeatureStore
 from selectkit.errors import ArtifactError, ConfigError, DataError
+from selectkit.percent import percent
 from selectkit.pipeline import RunDirectory, bench_policies, calibrate, fit
 from selectkit.pipeline.active import POLICY_FILES
 from selectkit.pipeline.certify import POLICIES, Question
@@ -95,7 +96,7 @@ def test_every_policy_is_certified_written_and_read_back(run: Path, policy: str)
     assert {c.split for c in found.certificates} == {calib.fingerprint}
     printed = "\n".join(answer.lines())
     assert found.rule() in printed
-    assert f"{answer.coverage:.1%} of val_calib" in printed
+    assert f"{percent(answer.coverage)} of val_calib" in printed
     assert json.loads(json.dumps(answer.to_dict()))["promises"] == list(found.sentences())
     assert opened.config.calibrate.policy == policy
 
