@@ -12,7 +12,7 @@ from selectkit.pipeline.calibration import Calibration
 from selectkit.pipeline.calibration_rows import CalibrationRows, evidence_of, scores_of
 from selectkit.pipeline.calibrators import fitted_calibrator
 from selectkit.pipeline.cascade import certify_cascade
-from selectkit.pipeline.cautions import about_evidence
+from selectkit.pipeline.cautions import about_evidence, about_groups
 from selectkit.pipeline.certify import POLICIES, Certified, Question, SetSettings, softmax
 from selectkit.pipeline.choice import CASCADE, Tried, Watch, asked_of, choose_policy
 from selectkit.pipeline.evidence import one_per_group
@@ -274,14 +274,8 @@ def _warnings(
     """Say when groups repeat, val_test cannot verify a promise, and when choices pile up."""
     if any(t.risk == "coverage" for t in targets):
         return ()
-    groups, images = len(set(read.calib.groups)), len(read.calib.y)
-    repeated = (
-        f"val_calib has {images:,} images of {groups:,} groups; images of one group are no "
-        f"independent evidence, so one of each was used ({n_used:,} for this target): the promise "
-        "is about a random image of a random group",
-    )
-    cautions = about_evidence(targets, delta, read.calib, read.run, read.cache)
-    return (*(repeated if groups < images else ()), *cautions)
+    groups = about_groups(len(read.calib.y), len(set(read.calib.groups)), n_used)
+    return (*groups, *about_evidence(targets, delta, read.calib, read.run, read.cache))
 
 
 def _dear(found: Certified, costs: Costs | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What weakens a promise that is otherwise proven: too few rows to verify it, and earlier looks."""
+"""What weakens a promise that is otherwise proven: groups, too few rows, earlier looks."""
 
 from selectkit.cache import Features, FeatureStore
 from selectkit.percent import confidence
@@ -6,6 +6,27 @@ from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.split import evidence
 from selectkit.policies import Targets
 from selectkit.risk import labels_needed
+
+
+def about_groups(images: int, groups: int, used: int | None = None) -> tuple[str, ...]:
+    """Say when several images of val_calib are one piece of evidence.
+
+    Args:
+        images: Labelled images of val_calib.
+        groups: Groups among them.
+        used: Images that the promise rests on, where they are not one of each group.
+
+    Returns:
+        One line, or none.
+    """
+    if groups == images:
+        return ()
+    about = "" if used is None else f" ({used:,} for this target)"
+    return (
+        f"val_calib has {images:,} images of {groups:,} groups; images of one group are no "
+        f"independent evidence, so one of each was used{about}: the promise is about a random "
+        "image of a random group",
+    )
 
 
 def about_evidence(

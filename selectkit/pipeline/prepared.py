@@ -7,6 +7,7 @@ from typing import Self
 from selectkit.cache import Features
 from selectkit.errors import ConfigError
 from selectkit.pipeline.calibrators import FittedCalibrator
+from selectkit.pipeline.cautions import about_groups
 from selectkit.pipeline.evidence import Labels, one_per_group
 from selectkit.pipeline.scores import calibrated_gate
 from selectkit.pipeline.stage_settings import StageSettings
@@ -112,13 +113,8 @@ class PreparedCascade:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know of a certificate for it."""
-        images, used = len(self.calib.y), len(self.alone)
-        repeated = (
-            f"val_calib has {images:,} images of {used:,} groups; images of one group are no "
-            "independent evidence, so one of each was used: the promise is about a random image of "
-            "a random group",
-        )
-        return (*self.fit.warnings, *(repeated if used < images else ()), *self.notes)
+        repeated = about_groups(len(self.calib.y), len(self.alone))
+        return (*self.fit.warnings, *repeated, *self.notes)
 
     @property
     def independent(self) -> list[Outputs]:
