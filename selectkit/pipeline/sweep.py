@@ -29,7 +29,7 @@ from selectkit.pipeline.reestimate import Reestimate, reestimate, statistic
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.sweep_file import Sweep, read_sweep
 from selectkit.pipeline.training import criterion_for, fit_heads
-from selectkit.pipeline.trials import FIGURES, SweepSummary, Trial
+from selectkit.pipeline.trials import FIGURES, SweepSummary, Trial, signed
 from selectkit.pipeline.unfinished import Unfinished
 from selectkit.report.sweep import Axis, Picture, page
 
@@ -240,7 +240,8 @@ def _write(summary: SweepSummary) -> None:
 def _picture(summary: SweepSummary) -> Picture:
     trials = [t for t in summary.trials if t.criterion is not None]
     axes = [Axis(name, [_label(t, name) for t in trials]) for name in summary.varied]
-    figures = [(summary.select_by, [t.criterion for t in trials])]
+    sign = signed(summary.select_by)
+    figures = [(summary.select_by, [sign * (t.criterion or 0) for t in trials])]
     figures += [(n, [getattr(t, n) for t in trials]) for n in ("nll", "augrc", "accuracy")
                 if n != summary.select_by]  # fmt: skip
     return Picture(

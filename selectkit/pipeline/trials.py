@@ -89,7 +89,10 @@ class SweepSummary:
         return ("number", *self.varied, *FIGURES)
 
     def sorted_by(self, column: str) -> list[Trial]:
-        """Return the trials, best first where a column has a better end; failed ones last."""
+        """Return the trials, best first where a column has a better end; failed ones last.
+
+        Of equal ones the one of the lowest NLL comes first.
+        """
 
         def key(trial: Trial) -> tuple[bool, Any]:
             varies = column in self.varied
@@ -100,7 +103,7 @@ class SweepSummary:
                 return False, (0, -value if column in _HIGHER_FIRST else value, "")
             return False, (1, 0, str(value))
 
-        found = sorted(self.trials, key=lambda t: (t.criterion is None, t.number))
+        found = sorted(self.trials, key=lambda t: (t.criterion is None, t.nll or 0, t.number))
         known = [t for t in found if not key(t)[0]]
         return [*sorted(known, key=key), *(t for t in found if key(t)[0])]
 
@@ -185,6 +188,10 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def signed(select_by: str) -> int:
+    """Return by what a criterion is multiplied for people: a coverage has its sign turned back."""
+    return -1 if select_by.startswith("coverage") else 1
+
+
 def _signed(select_by: str, value: float) -> str:
-    """A criterion as people read it: a coverage has its sign turned back."""
-    return f"{-value if select_by.startswith('coverage') else value:.4g}"
+    return f"{signed(select_by) * value:.4g}"

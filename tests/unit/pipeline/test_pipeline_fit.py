@@ -1,6 +1,7 @@
 """Fitting from a store: several views, folds, and going on after an interruption."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from selectkit.heads import Epoch, LinearHead
 from selectkit.pipeline import RunDirectory, calibrate, evaluate, fit, sweep, training
 from selectkit.pipeline.inputs import Inputs, folds_of
 from selectkit.pipeline.logits import logits_of
+from selectkit.report.sweep import Picture
 from tests.unit.pipeline.pipeline_samples import add_view, blobs, rows_in, store_of
 
 MLP: dict[str, Any] = {
@@ -317,6 +319,30 @@ def test_equal_configurations_of_a_sweep_are_told_apart_by_their_nll(tmp_path: P
     assert tried.winner == 1 + nll.index(min(nll))
     assert tried.winner > 1
     assert tried.trials[tried.winner - 1].won == 1.0
+    assert tried.sorted_by("criterion")[0].number == tried.winner
+
+
+def test_a_coverage_is_drawn_as_it_is_written(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Picture] = []
+
+    def page(picture: Picture) -> str:
+        drawn.append(picture)
+        return ""
+
+    monkeypatch.setattr(sys.modules["selectkit.pipeline.sweep"], "page", page)
+    file = tmp_path / "sweep.toml"
+    file.write_text("[grid]\nlearning_rate = [3e-3, 3e-2]\n")
+    by = "coverage@fnr=0.3"
+    tried = sweep(place(store), out=tmp_path / "r", file=file, **MLP, positive="b", select_by=by)
+    (axis,) = [axis for axis in drawn[0].axes if axis.name == by]
+    assert list(axis.values) == [-(t.criterion or 0) for t in tried.trials]
+    assert max(axis.values) > 0
+    column = tried.table()[0].index(by)
+    assert [float(row[column]) for row in tried.table("number")[1]] == [
+        pytest.approx(value, rel=1e-3) for value in axis.values
+    ]
 
 
 def test_another_fit_replaces_what_the_head_before_said(
