@@ -44,9 +44,11 @@ class Stages:
         person = "deferring costs nothing here"
         if human is not None:
             person = f"a person {human:.4g} for each that is deferred"
+        first, last = self.names[0], self.names[-1]
         return (
-            f"cost in {self.costs.unit}: {paid} for each row that reaches it, {person}; only the "
-            f"cascade runs more than {self.names[0]}, but for {alone(self.names[-1])}"
+            f"cost in {self.costs.unit}: {paid} for each row that reaches it, {person}; the "
+            f"cascade pays for the stages that a row reaches, {alone(last)} for {last}, all others "
+            f"for {first}"
         )
 
 
