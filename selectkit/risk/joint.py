@@ -22,15 +22,9 @@ from selectkit.arrays import ArrayLike, Bools, real_array
 from selectkit.errors import RiskError
 from selectkit.risk.budget import errors_affordable, labels_needed_at_rate
 from selectkit.risk.certificate import Infeasible
-from selectkit.risk.scrc_losses import Float64s, Misses, SetLosses
-from selectkit.risk.scrc_result import (
-    INDEPENDENT,
-    Ask,
-    Rows,
-    SelectiveSets,
-    no_lambda,
-    selective_sets,
-)
+from selectkit.risk.scrc_losses import Float64s, Misses
+from selectkit.risk.scrc_result import INDEPENDENT, SelectiveSets, no_lambda, selective_sets
+from selectkit.risk.scrc_rows import Ask, Cut, Rows
 from selectkit.risk.scrc_split import rows_needed
 from selectkit.stats import clopper_pearson_upper, dkw_lower
 
@@ -93,22 +87,19 @@ def joint_certificate(
     if largest is None:
         return _no_threshold(ask, rows, grid)
     if best is None:
-        return no_lambda(ask, rows.n, largest, rows_needed(largest, rows.n, alpha, level))
+        needs = rows_needed(largest.accepted, rows.n, alpha, level)
+        return no_lambda(ask, largest, needs)
     threshold, lambda2 = best
-    n_above, accepted = rows.above(threshold)
+    cut = rows.cut(threshold)
     return selective_sets(
         "joint",
         ask,
-        threshold,
+        cut,
         lambda2,
-        accepted=accepted,
-        n=rows.n,
-        n_above=n_above,
-        size=n,
         kinds=("pac", "pac"),
         level=level,
-        lower=dkw_lower(n_above / n, n, delta / 2),
-        deferral_upper=clopper_pearson_upper(n - n_above, n, delta / 2),
+        lower=dkw_lower(cut.coverage, n, delta / 2),
+        deferral_upper=clopper_pearson_upper(n - cut.n_above, n, delta / 2),
         method=f"joint certificate of {len(grid)} thresholds, fixed sequence along lambda each",
         assumptions=INDEPENDENT,
         rng=rng,
@@ -139,19 +130,20 @@ def _best_pair(
     level: float,
     rng: np.random.Generator,
     mean_size: Callable[[Bools, float], float] | None,
-) -> tuple[tuple[float, float] | None, SetLosses | None]:
-    """The best certified threshold and lambda, and the losses at the laxest usable threshold."""
+) -> tuple[tuple[float, float] | None, Cut | None]:
+    """The best certified threshold and lambda, and the usable cut that accepts most."""
     certified: list[tuple[float, float, float, float]] = []
-    largest: SetLosses | None = None
+    largest: Cut | None = None
     for threshold in grid.tolist():
-        n_above, accepted = rows.above(threshold)
-        if n_above < fewest and threshold > -np.inf:
+        cut = rows.cut(threshold)
+        if cut.n_above < fewest and threshold > -np.inf:
             continue
-        largest = accepted if largest is None or len(accepted) > len(largest) else largest
-        lambda2 = accepted.certified(alpha, level, rng) if len(accepted) else None
+        if largest is None or len(cut.accepted) > len(largest.accepted):
+            largest = cut
+        lambda2 = cut.accepted.certified(alpha, level, rng) if len(cut.accepted) else None
         if lambda2 is not None:
             size = 0.0 if mean_size is None else mean_size(rows.score > threshold, lambda2)
-            certified.append((size, -float(n_above), lambda2, threshold))
+            certified.append((size, -float(cut.n_above), lambda2, threshold))
     if not certified:
         return None, largest
     _, _, lambda2, threshold = min(certified)
@@ -160,7 +152,7 @@ def _best_pair(
 
 def _no_threshold(ask: Ask, rows: Rows, grid: Float64s) -> Infeasible:
     """No threshold of a fixed grid is certified to accept enough."""
-    n, most = len(rows.score), rows.above(float(grid[0]))[0]
+    n, most = len(rows.score), rows.cut(float(grid[0])).n_above
     needs = labels_needed_at_rate(round(1 - ask.xi, 12), ask.delta / 2, n - most, n)
     reason = f"the laxest threshold accepts {most} of {n} samples, too few to certify {ask.xi:g}"
     if needs is None:

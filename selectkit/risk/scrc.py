@@ -16,15 +16,8 @@ import numpy as np
 from selectkit.arrays import ArrayLike
 from selectkit.risk.certificate import Infeasible
 from selectkit.risk.scrc_losses import ROUNDING, Misses, SetLosses
-from selectkit.risk.scrc_result import (
-    INDEPENDENT,
-    Ask,
-    Rows,
-    SelectiveSets,
-    no_lambda,
-    selective_sets,
-    share_of,
-)
+from selectkit.risk.scrc_result import INDEPENDENT, SelectiveSets, no_lambda, selective_sets
+from selectkit.risk.scrc_rows import Ask, Rows, share_of
 from selectkit.stats import dkw_lower
 
 _ASSUMPTIONS = (
@@ -89,25 +82,21 @@ def scrc_t(
     n = len(rows.score)
     rank = share_of(xi, n + 1)
     threshold = float(np.partition(rows.score, n - rank)[n - rank]) if rank <= n else -np.inf
-    n_above, accepted = rows.above(threshold)
-    tied = n_above < rank - 1
+    cut = rows.cut(threshold)
+    accepted, tied = cut.accepted, cut.n_above < rank - 1
     lambda2 = accepted.within(alpha * (len(accepted) + 1) - bound) if len(accepted) else None
     if lambda2 is None:
         needs = _needs(rows, accepted, xi, alpha)
-        return no_lambda(ask, rows.n, accepted, needs, tied=tied, on_average=True)
+        return no_lambda(ask, cut, needs, tied=tied, on_average=True)
     return selective_sets(
         "t",
         ask,
-        threshold,
+        cut,
         lambda2,
-        accepted=accepted,
-        n=rows.n,
-        n_above=n_above,
-        size=n,
         kinds=("expectation", "none" if tied else "expectation"),
         level=delta,
-        lower=dkw_lower(n_above / n, n, delta),
-        deferral_upper=(n - n_above) / (n + 1),
+        lower=dkw_lower(cut.coverage, n, delta),
+        deferral_upper=(n - cut.n_above) / (n + 1),
         method="selective conformal risk control, one pass (SCRC-T)",
         assumptions=_ASSUMPTIONS,
         rng=np.random.default_rng(0),

@@ -8,14 +8,8 @@ from selectkit.arrays import ArrayLike
 from selectkit.errors import RiskError
 from selectkit.risk.certificate import Infeasible
 from selectkit.risk.scrc_losses import Misses
-from selectkit.risk.scrc_result import (
-    Ask,
-    Rows,
-    SelectiveSets,
-    no_lambda,
-    selective_sets,
-    share_of,
-)
+from selectkit.risk.scrc_result import SelectiveSets, no_lambda, selective_sets
+from selectkit.risk.scrc_rows import Ask, Rows, share_of
 from selectkit.stats import dkw_lower
 
 
@@ -77,23 +71,19 @@ def scrc_i(
     n = len(rows.score)
     rank = min(n, share_of(xi, n))
     threshold = float(np.nextafter(np.partition(rows.score, n - rank)[n - rank], -np.inf))
-    n_above, accepted = rows.above(threshold)
-    corrected = max(0.0, n_above / n - sqrt(log(2 / delta) / (2 * n)))
-    lambda2 = accepted.within(alpha * corrected * (n + 1) - 1)
+    cut = rows.cut(threshold)
+    corrected = max(0.0, cut.coverage - sqrt(log(2 / delta) / (2 * n)))
+    lambda2 = cut.accepted.within(alpha * corrected * (n + 1) - 1)
     if lambda2 is None:
-        return no_lambda(ask, n, accepted, None)
+        return no_lambda(ask, cut, None)
     return selective_sets(
         "i",
         ask,
-        threshold,
+        cut,
         lambda2,
-        accepted=accepted,
-        n=n,
-        n_above=n_above,
-        size=n,
         kinds=("none", "none"),
         level=delta,
-        lower=dkw_lower(n_above / n, n, delta),
+        lower=dkw_lower(cut.coverage, n, delta),
         method="SCRC-I as published, first version (reference only)",
         assumptions=("a comparison with the literature: nothing is promised",),
         rng=np.random.default_rng(0),

@@ -17,16 +17,8 @@ from selectkit.errors import RiskError
 from selectkit.risk.budget import errors_affordable, labels_needed, labels_needed_at_rate
 from selectkit.risk.certificate import Infeasible
 from selectkit.risk.scrc_losses import Float64s, Misses, SetLosses
-from selectkit.risk.scrc_result import (
-    INDEPENDENT,
-    Ask,
-    Rows,
-    SelectiveSets,
-    finite_score,
-    no_lambda,
-    selective_sets,
-    share_of,
-)
+from selectkit.risk.scrc_result import INDEPENDENT, SelectiveSets, no_lambda, selective_sets
+from selectkit.risk.scrc_rows import Ask, Rows, finite_score, share_of
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 from selectkit.stats.binomial import check_level
 
@@ -92,27 +84,22 @@ def scrc_split_pac(
     level = delta if coverage == "mean" else delta / 2
     selecting, certifying = _parts(rows.score, select_score, share, rng)
     threshold, deferral_upper = _threshold(selecting, xi, level if coverage == "pac" else None)
-    n_above, accepted = rows.above(threshold, certifying)
-    size = int(np.count_nonzero(certifying))
-    about = size if rows.counted is None else int(np.count_nonzero(certifying & rows.counted))
+    cut = rows.cut(threshold, certifying)
+    accepted, size = cut.accepted, cut.size
     lambda2 = accepted.certified(alpha, level, rng) if len(accepted) else None
     if lambda2 is None:
-        needs = rows_needed(accepted, about, alpha, level)
+        needs = rows_needed(accepted, cut.n, alpha, level)
         scale = len(rows.score) / size if size else 1 / (1 - share)
         whole = None if needs is None else ceil(needs * scale)
-        return no_lambda(ask, about, accepted, whole)
+        return no_lambda(ask, cut, whole)
     return selective_sets(
         "split_pac",
         ask,
-        threshold,
+        cut,
         lambda2,
-        accepted=accepted,
-        n=about,
-        n_above=n_above,
-        size=size,
         kinds=("pac", "pac" if coverage == "pac" else "expectation"),
         level=level,
-        lower=clopper_pearson_lower(n_above, size, level),
+        lower=clopper_pearson_lower(cut.n_above, size, level),
         deferral_upper=deferral_upper,
         method="threshold from one part, fixed sequence along lambda on the other",
         assumptions=INDEPENDENT,
