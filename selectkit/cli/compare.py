@@ -32,11 +32,11 @@ def command(
     """Compare runs on the same test rows, or the scores of one run.
 
     Runs: differences from the first run in AUGRC, AURC, failure AUROC, risk at
-    80 % coverage and accuracy, on the val_test rows of `selectkit evaluate`,
-    with paired intervals. --scores: scores are fitted on train, compared on
-    val_select and ranked by AUGRC, each against msp on the same images. A
-    difference counts as shown when its p-value, corrected for the number of
-    comparisons (Holm), is below 5 %.
+    80 % coverage, accuracy, and the coverage and error of the policies, on the
+    val_test rows of `selectkit evaluate`, with paired intervals. --scores:
+    scores are fitted on train, compared on val_select and ranked by AUGRC,
+    each against msp on the same images. A difference counts as shown when its
+    p-value, corrected for the number of comparisons (Holm), is below 5 %.
 
     Examples:
       selectkit compare run other-run --out comparison.html

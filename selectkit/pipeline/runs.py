@@ -14,16 +14,26 @@ import numpy as np
 from selectkit import artifact
 from selectkit.errors import ConfigError, DataError
 from selectkit.location import local_path
-from selectkit.metrics import Interval, compare_paired, holm
+from selectkit.metrics import (
+    Interval,
+    PairedComparison,
+    Statistics,
+    compare_paired,
+    compare_statistics,
+    holm,
+    label_statistics,
+)
 from selectkit.pipeline.compare import FEW_ERRORS
 from selectkit.pipeline.output_file import require_output
 from selectkit.pipeline.ranking import LEVEL
 from selectkit.pipeline.report import load_report
 from selectkit.pipeline.run import RunDirectory
 from selectkit.report import RunReport, contest
-from selectkit.report.wording import PROMISES
+from selectkit.report.wording import MORE_IS_BETTER, PROMISES
 
-METRICS = ("augrc", "aurc", "auroc_failure", "risk_at_coverage@0.8", "accuracy")
+RANKING = ("augrc", "aurc", "auroc_failure", "risk_at_coverage@0.8", "accuracy")
+OPERATING = ("coverage", "error")
+METRICS = (*RANKING, *OPERATING)
 FORMATS = ("html", "csv", "json", "md", "svg", "png")
 
 
@@ -62,7 +72,7 @@ class Difference:
         """What may be said about it, at 5 % for the whole table."""
         if not self.p_holm < LEVEL:
             return "not told apart"
-        higher = self.metric in {"auroc_failure", "accuracy"}
+        higher = self.metric in MORE_IS_BETTER
         return "better" if (self.difference.value > 0) == higher else "worse"
 
 
@@ -103,8 +113,8 @@ class RunComparison:
             [
                 d.run,
                 d.metric,
-                f"{d.value:.4f}",
-                f"{d.difference.value:+.4f}",
+                f"{d.value:.4f}" if isfinite(d.value) else "-",
+                f"{d.difference.value:+.4f}" if isfinite(d.difference.value) else "-",
                 _range(d.difference),
                 f"{d.p_holm:.3g}" if isfinite(d.p_holm) else "-",
                 d.verdict,
@@ -198,13 +208,10 @@ def compare_runs(
             )
     names = _names(paths)
     found = [
-        (names[i], compare_paired(
-            metric, reports[i].confidence, ~reports[i].correct,
-            reports[0].confidence, ~reports[0].correct,
-            n_replicates=replicates, groups=reports[0].group, rng=np.random.default_rng(seed),
-        ))
-        for i in range(1, len(reports)) for metric in METRICS
-    ]  # fmt: skip
+        (name, pair)
+        for name, report in zip(names[1:], reports[1:], strict=True)
+        for pair in _paired(report, reports[0], replicates, seed)
+    ]
     together = holm([pair.p_value for _, pair in found])
     differences = tuple(
         Difference(name, pair.metric, pair.a, pair.b, pair.difference, pair.p_value, p)
@@ -243,6 +250,30 @@ def write_comparison(comparison: RunComparison, path: Path) -> None:
     """
     require_output(path, "--out", "a comparison", FORMATS)
     artifact.write_bytes(path, comparison.as_bytes(path.suffix.removeprefix(".")))
+
+
+def _paired(
+    report: RunReport, first: RunReport, replicates: int, seed: int
+) -> list[PairedComparison]:
+    """Every metric of one run against the first: of its scores, and of what its policy decides."""
+    ranking = [
+        compare_paired(
+            metric, report.confidence, ~report.correct, first.confidence, ~first.correct,
+            n_replicates=replicates, groups=first.group, rng=np.random.default_rng(seed),
+        )
+        for metric in RANKING
+    ]  # fmt: skip
+    policies = compare_statistics(
+        _decided(report), _decided(first), n=len(first.labels),
+        n_replicates=replicates, groups=first.group, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return [*ranking, *policies.values()]
+
+
+def _decided(report: RunReport) -> Statistics:
+    """Share decided, and errors among them."""
+    right = np.ones(len(report.correct), dtype=np.int64)
+    return label_statistics(OPERATING, right, report.correct, report.accepted)
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:

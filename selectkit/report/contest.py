@@ -230,10 +230,11 @@ def _differences(contest: Contest) -> list[list[str]]:
     rows = []
     for line in contest.lines:
         label, _, rate = wording.metric(line.metric)
+        values = (line.value, line.reference)
         rows.append([
             line.run,
             label + _better(line.metric),
-            *(percent(x) if rate else wording.number(x) for x in (line.value, line.reference)),
+            *("–" if isnan(x) else percent(x) if rate else wording.number(x) for x in values),
             *_signed(line.difference, rate),
             "–" if isnan(line.p) else f"{line.p:.3g}",
             line.verdict,
@@ -242,7 +243,7 @@ def _differences(contest: Contest) -> list[list[str]]:
 
 
 def _better(metric: str) -> str:
-    return ", more is better" if metric in {"auroc_failure", "accuracy"} else ", less is better"
+    return ", more is better" if metric in wording.MORE_IS_BETTER else ", less is better"
 
 
 def _signed(difference: tuple[float, float, float], rate: bool) -> tuple[str, str]:
@@ -250,7 +251,9 @@ def _signed(difference: tuple[float, float, float], rate: bool) -> tuple[str, st
     value, low, high = (
         "–" if isnan(x) else f"{100 * x:+.2f}" if rate else f"{x:+.4f}" for x in difference
     )
-    return value + (" points" if rate else ""), "–" if low == "–" else f"{low} to {high}"
+    return value + (
+        " points" if rate and value != "–" else ""
+    ), "–" if low == "–" else f"{low} to {high}"
 
 
 def _notes(contest: Contest) -> str:

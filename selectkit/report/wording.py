@@ -11,6 +11,9 @@ from selectkit.arrays import Bools, Ints
 from selectkit.report.model import Curve, Reliability
 from selectkit.report.parts import Estimate
 
+MORE_IS_BETTER = frozenset({"accuracy", "auroc_failure", "coverage"})
+"""Of the metrics that runs are compared by."""
+
 # name -> label, explanation, whether it is a rate shown in percent
 METRICS: dict[str, tuple[str, str, bool]] = {
     "coverage": ("Coverage", "Share of images decided automatically.", True),

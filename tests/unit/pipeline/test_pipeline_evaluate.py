@@ -278,6 +278,17 @@ def test_runs_of_all_kinds_are_compared(evaluated: Evaluated) -> None:
     comparison = compare_runs(runs, replicates=50)
     assert comparison.n == len(decided(runs[0])[0].y)
     assert len(comparison.differences) == 4 * len(METRICS)
+    for d in comparison.differences:
+        if d.metric not in {"coverage", "error"}:
+            continue
+        rows, decision, _ = decided(runs[comparison.runs.index(d.run)])
+        wrong, taken = decision.prediction != rows.y, decision.accepted
+        if d.metric == "error" and not taken.any():
+            assert np.isnan([d.value, d.difference.value, d.p_holm]).all()
+            continue
+        expected = taken.mean() if d.metric == "coverage" else wrong[taken].mean()
+        assert d.value == pytest.approx(expected)
+        assert d.difference.low <= d.value - d.reference <= d.difference.high
     of_sets = comparison.lines()[-1]
     assert of_sets.endswith("by the most probable class of each set")
     assert b"by the most probable class" in comparison.as_bytes("html")

@@ -12,6 +12,8 @@ LINES = (
     Line("other", "augrc", 0.31, 0.37, (-0.06, -0.09, -0.03), 0.02, "better"),
     Line("other", "accuracy", 0.625, 0.5, (0.125, -0.01, 0.26), 0.4, "not told apart"),
     Line("other", "auroc_failure", nan, 0.5, (nan, nan, nan), nan, "not told apart"),
+    Line("other", "coverage", 0.0, 0.5, (-0.5, -0.7, -0.3), 0.01, "worse"),
+    Line("other", "error", nan, 0.25, (nan, nan, nan), nan, "not told apart"),
 )
 
 
@@ -29,6 +31,8 @@ def test_differences_say_which_way_is_better_and_in_what_unit() -> None:
     assert "AUGRC, less is better0.31000.3700-0.0600-0.0900 to -0.03000.02better" in text
     assert "Accuracy, more is better62.5\xa0%50\xa0%+12.50 points-1.00 to +26.000.4" in text
     assert "Failure AUROC, more is better–0.5000–––not told apart" in text
+    assert "Coverage, more is better0\xa0%50\xa0%-50.00 points-70.00 to -30.000.01worse" in text
+    assert "Error among decided, less is better–25\xa0%–––not told apart" in text
 
 
 def test_every_cell_names_its_column_where_columns_do_not_fit() -> None:
