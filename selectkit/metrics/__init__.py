@@ -22,18 +22,14 @@ from selectkit.metrics.comparison import (
 )
 from selectkit.metrics.curves import (
     RiskCoverageCurve,
-    WorkingPoint,
     augrc,
     aurc,
     auroc_failure,
-    coverage_at_risk,
     e_augrc,
     e_aurc,
     optimal_augrc,
     optimal_aurc,
-    risk_at_coverage,
     risk_coverage_curve,
-    working_points,
 )
 from selectkit.metrics.labels import (
     accuracy,
@@ -45,6 +41,12 @@ from selectkit.metrics.labels import (
     miss_rate,
 )
 from selectkit.metrics.null_level import NullLevel, calibration_null, ece_null_level
+from selectkit.metrics.points import (
+    WorkingPoint,
+    coverage_at_risk,
+    risk_at_coverage,
+    working_points,
+)
 from selectkit.metrics.probability import probability_statistics
 from selectkit.metrics.rates import cost_losses, label_intervals
 from selectkit.metrics.resample import bootstrap_weights

@@ -18,9 +18,9 @@ from selectkit.metrics.bootstrap import (
     bootstrap_statistics,
     require_names,
 )
-from selectkit.metrics.curves import check_coverage, check_risk
 from selectkit.metrics.labels import LABEL_METRICS
 from selectkit.metrics.outcomes import Outcomes
+from selectkit.metrics.points import check_coverage, check_risk
 from selectkit.metrics.ranked import Ranked, checked, require_errors, unranked_steps
 from selectkit.metrics.resample import name_codes
 
