@@ -14,7 +14,7 @@ from selectkit.errors import CacheError
 if TYPE_CHECKING:
     from selectkit.cache.store import FeatureStore
 
-_AGAIN = "Delete its commit {} to have the shard extracted again."
+_AGAIN = "`selectkit verify --repair` withdraws its commit {}; then {} again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +199,19 @@ def _shard(
 def _file(
     store: "FeatureStore", file: str, stamp: ledger.Stamp, size: int, commit: str
 ) -> Iterator[Problem]:
+    again = _AGAIN.format(commit, "fit" if ".logits." in commit else "extract")
     try:
         data = store.files.read(file)
     except OSError:
-        yield Problem(file, "is missing. " + _AGAIN.format(commit))
+        yield Problem(file, "is missing. " + again)
         return
     if not len(data) == stamp.size == size:
         what = f"has {len(data)} bytes instead of {size}. "
-        yield Problem(file, what + _AGAIN.format(commit))
+        yield Problem(file, what + again)
     elif ledger.Stamp.of(file, data) != stamp or (
         ledger.is_chunk(file) and f"{int.from_bytes(data[-4:], 'little'):08x}" != stamp.crc32c
     ):
-        yield Problem(file, "is damaged: its checksum does not match. " + _AGAIN.format(commit))
+        yield Problem(file, "is damaged: its checksum does not match. " + again)
 
 
 def _index_part(store: "FeatureStore", shard: int, commit: ledger.Commit) -> None:

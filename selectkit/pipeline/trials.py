@@ -151,9 +151,12 @@ class SweepSummary:
         return (*self.fitted.warnings, *lines)
 
     def _curse(self, e: Reestimate) -> str:
+        curse = "can be flattered (winner's curse), which does not show here"
+        if not e.value <= e.naive:
+            curse = "is flattered (winner's curse)"
         line = (
-            f"the best of {len(self.trials)} on the rows it was chosen by is flattered (winner's "
-            f"curse): {self.select_by} = {_signed(self.select_by, e.naive)}"
+            f"the best of {len(self.trials)} on the rows it was chosen by {curse}: "
+            f"{self.select_by} = {_signed(self.select_by, e.naive)}"
         )
         if not isfinite(e.value):
             return line + "; val_select has too few groups to say by how much"

@@ -69,16 +69,18 @@ def test_problems_say_where_what_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "index/00001.parquet").unlink()
     logits = tmp_path / "views/base/logits/h/c/1/0"
     logits.write_bytes(logits.read_bytes()[:10])
-    again = "Delete its commit commits/{}.json to have the shard extracted again."
+    again = "`selectkit verify --repair` withdraws its commit commits/{}.json; then {} again."
     assert store.verify()[:1] == [
         Problem(
             "views/base/features/cls/c/0/0",
-            f"is damaged: its checksum does not match. {again.format('base/00000')}",
+            f"is damaged: its checksum does not match. {again.format('base/00000', 'extract')}",
         )
     ]
     texts = {p.path: p.what for p in store.verify()}
     assert texts["index/00001.parquet"].startswith(("is missing.", f"{tmp_path}"))
-    assert texts["views/base/logits/h/c/1/0"].startswith("has 10 bytes instead of 52. Delete")
+    assert texts["views/base/logits/h/c/1/0"] == (
+        f"has 10 bytes instead of 52. {again.format('base.logits.h/00001', 'fit')}"
+    )
 
 
 def test_deleting_the_commit_is_the_way_back(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """The winner of a sweep, judged on rows that it was not chosen by."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from selectkit.pipeline.criteria import criterion
-from selectkit.pipeline.reestimate import reestimate, statistic
+from selectkit.pipeline.fit import FitSummary
+from selectkit.pipeline.reestimate import Reestimate, reestimate, statistic
+from selectkit.pipeline.trials import SweepSummary, Trial
 
 NAMES = ("nll", "augrc", "coverage@fnr=0.2")
 
@@ -93,3 +97,23 @@ def test_one_group_says_nothing() -> None:
     )
     assert np.isnan(found.value)
     assert found.n_replicates == 0
+
+
+@pytest.mark.parametrize(
+    ("by", "naive", "value", "words"),
+    [
+        ("nll", 0.3, 0.35, "is flattered (winner's curse): nll = 0.3."),
+        ("nll", 0.3, 0.29, "can be flattered (winner's curse), which does not show here: nll = "),
+        ("coverage@fnr=0.1", -0.8, -0.6, "is flattered (winner's curse): coverage@fnr=0.1 = 0.8."),
+        ("nll", 0.3, np.nan, "too few groups to say by how much"),
+    ],
+)
+def test_the_warning_says_what_the_estimate_shows(
+    tmp_path: Path, by: str, naive: float, value: float, words: str
+) -> None:
+    fitted = FitSummary(tmp_path, "mlp", ("a", "b"), "b", 9, 9, 0.9, 0.3, 1.0, ())
+    estimate = Reestimate(naive, value, value, value, np.array([0.5, 0.5]), 10)
+    trials = tuple(Trial(i + 1, {"seed": i}, criterion=naive) for i in range(2))
+    summary = SweepSummary(fitted, by, ("seed",), trials, 1, estimate, 1.0)
+    (line,) = summary.warnings
+    assert words in line
