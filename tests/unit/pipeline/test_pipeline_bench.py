@@ -24,7 +24,15 @@ from selectkit.pipeline.bench_contenders import (
 )
 from selectkit.pipeline.bench_rows import Population
 from selectkit.pipeline.bench_splits import Judge, Trial
-from selectkit.policies import Costs, Outputs, SoftmaxPolicy, Target, Targets, TwoSidedPolicy
+from selectkit.policies import (
+    Costs,
+    Outputs,
+    ScrcPolicy,
+    SoftmaxPolicy,
+    Target,
+    Targets,
+    TwoSidedPolicy,
+)
 from tests.unit.pipeline.pipeline_samples import blobs, rows_in, store_of
 
 Floats = npt.NDArray[np.float64]
@@ -141,6 +149,7 @@ def test_set_risks_count_missing_classes() -> None:
             continue
         fitted = contender.fit(rows.outputs, rows.labels)
         assert fitted is not None
+        assert isinstance(fitted.policy, ScrcPolicy)
         decision = fitted.policy.decide(rows.outputs)
         trial = Judge(rows, None).trial(contender, fitted, np.ones(500, dtype=np.bool_), 0.0)
         inside = decision.prediction_set[np.arange(500), rows.labels]
