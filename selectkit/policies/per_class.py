@@ -184,10 +184,10 @@ class ClasswisePolicy:
         if not finite:
             return "defer everything"
         never = len(self.thresholds) - len(finite)
-        line = (
-            f"accept iff {self.score_name} >= the threshold of its class "
-            f"({max(min(finite), -1e300):.6g} to {max(finite):.6g})"
-        )
+        low, high = (f"{t:.6g}" if t > -1e300 else "the lowest" for t in (min(finite), max(finite)))
+        line = f"accept iff {self.score_name} >= the threshold of its class ({low} to {high})"
+        if high == "the lowest":
+            line = "accept everything" + f" of {len(finite)} classes" * (never > 0)
         return line + (f"; {never} of {len(self.thresholds)} classes always deferred" * (never > 0))
 
     def sentences(self) -> tuple[str, ...]:

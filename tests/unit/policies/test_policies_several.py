@@ -159,6 +159,18 @@ def test_every_class_has_its_threshold_and_certificate() -> None:
     assert policy.sentences()[-1].startswith("Class rare is always deferred: ")
 
 
+def test_a_class_that_is_always_accepted_has_no_number_in_the_rule() -> None:
+    outputs, y = _many()
+    policy = ClasswisePolicy.fit(outputs, y, target=Target("error", 0.1))
+    assert isinstance(policy, ClasswisePolicy)
+    lowest, few = float(np.finfo(np.float64).min), policy.thresholds[3]
+    some = replace(policy, thresholds=(lowest, 0.75, 0.8, few))
+    assert "of its class (the lowest to 0.8); 1 of 4 classes" in some.rule()
+    every = replace(policy, thresholds=(lowest, lowest, lowest, few))
+    assert every.rule() == ("accept everything of 3 classes; 1 of 4 classes always deferred")
+    assert replace(policy, thresholds=(lowest,) * 4).rule() == "accept everything"
+
+
 def test_no_class_can_be_certified_with_few_rows() -> None:
     outputs, y = _many(60)
     found = ClasswisePolicy.fit(outputs, y, target=Target("error", 0.02))
