@@ -71,8 +71,8 @@ def command(
         print_json(comparison.to_dict())
         return
     title = (
-        f"AUGRC x 1e-3 on {comparison.split}: {comparison.n:,} images, {comparison.errors:,} "
-        "errors; lower is better"
+        f"AUGRC in thousandths on {comparison.split}: {comparison.n:,} images, "
+        f"{comparison.errors:,} errors; lower is better"
     )
     print_table(title, *comparison.table())
     say(*([f"chart: {out}"] if out else []), *comparison.lines())

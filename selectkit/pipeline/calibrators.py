@@ -43,7 +43,7 @@ class FittedCalibrator:
         if not self.candidates:
             return []
         best = self.candidates[0].nll or 0.0
-        lines = ["calibrators by cross-validated likelihood on val_select (nats; lower is better):"]
+        lines = ["calibrators by cross-validated log loss on val_select (nats; lower is better):"]
         for candidate in self.candidates:
             if candidate.nll is None:
                 lines.append(f"  {candidate.method:<12} not fitted: {candidate.reason}")

@@ -57,8 +57,9 @@ def about_evidence(
                  and e["feasible"] for e in run.events())  # fmt: skip
     if before:
         lines.append(
-            f"{before} earlier policies of this run were certified on the same images; each "
-            "promise holds on its own, but choosing the best of several needs a smaller delta "
+            f"{before} earlier {'policy' if before == 1 else 'policies'} of this run "
+            f"{'was' if before == 1 else 'were'} certified on the same images; each promise holds "
+            "on its own, but choosing the best of several needs a smaller delta "
             f"(--delta {delta / (before + 1):.3g} for {before + 1})"
         )
     if any(event["event"] == "bench policies" for event in run.events()):

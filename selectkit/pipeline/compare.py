@@ -256,5 +256,5 @@ def chart(comparison: Comparison, path: Path) -> None:
         f"AUGRC on {comparison.split} ({comparison.n:,} images, {comparison.errors:,} errors); "
         "grey: not told apart"
     )
-    drawn = contrasts(lines, reference=REFERENCE, about=about, form=path.suffix.removeprefix("."))
-    artifact.write_bytes(path, drawn)
+    drawn = contrasts(lines, reference=REFERENCE, about=about)
+    artifact.write_bytes(path, drawn.svg() if path.suffix == ".svg" else drawn.png())

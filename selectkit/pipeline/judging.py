@@ -21,6 +21,7 @@ from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.strata import Strata
 from selectkit.policies import CascadePolicy, ClasswisePolicy, Decision, Outputs, ScrcPolicy
 from selectkit.policies.scoring import score_function
+from selectkit.report.wording import about_score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,10 +163,10 @@ def ranking_of(policy: Policy, decision: Decision, outputs: Outputs) -> Ranking:
             )  # fmt: skip
         case "per_class" if isinstance(policy, ClasswisePolicy):
             about = (
-                f"Images are ranked by {name} minus the threshold of their predicted class (0: "
-                "just decided): along the curve all thresholds move alike. Of a class that is "
-                f"always decided its lowest {name} here stands for the threshold; a class that is "
-                "always deferred is never decided."
+                f"Images are ranked by {about_score(name)} minus the threshold of their predicted "
+                "class (0: just decided): along the curve all thresholds move alike. Of a class "
+                f"that is always decided its lowest {name} here stands for the threshold; a class "
+                "that is always deferred is never decided."
             )
             confidence = _over_thresholds(policy, decision, outputs)
             return Ranking(confidence, 0.0, f"{name} minus the threshold of its class", about)
@@ -214,7 +215,7 @@ def _by(score: str) -> str:
             "Images are ranked by the trained gate, calibrated to the log-odds of a right "
             "prediction."
         )
-    return f"Images are ranked by the score {score}."
+    return f"Images are ranked by the score {about_score(score)}."
 
 
 def _strata(

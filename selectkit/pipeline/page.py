@@ -1,14 +1,10 @@
 """What the report of a run is made of, from what was measured."""
 
-import platform
-import shlex
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from selectkit import __version__, artifact, metrics, report
+from selectkit import metrics, report
 from selectkit.cache import Features
 from selectkit.config import EvaluateConfig
 from selectkit.pipeline.figures import Figures
@@ -17,6 +13,7 @@ from selectkit.pipeline.judging import Tested
 from selectkit.pipeline.measure import Sections
 from selectkit.pipeline.measure_promises import worst
 from selectkit.pipeline.naming import Policy, asked_of, costs_of, percent, promise_of
+from selectkit.pipeline.provenance import commands, provenance
 from selectkit.pipeline.ratios import estimate
 from selectkit.pipeline.run import RunDirectory
 from selectkit.pipeline.thumbnails import hardest, thumbnails
@@ -73,8 +70,8 @@ def run_report(
         ),
         errors=errors,
         deferrals=deferrals,
-        provenance=_provenance(test, config),
-        commands=_commands(run, config),
+        provenance=provenance(test, config),
+        commands=commands(run, config),
         warnings=(*_warnings(rows, policy, run, judged, figures), *test.notes),
         group=None if judged.groups is None else judged.groups[order],
         groups=() if judged.groups is None else _groups(rows, judged),
@@ -123,8 +120,10 @@ def _pictures(
 ) -> tuple[tuple[report.Thumbnail, ...], tuple[report.Thumbnail, ...]]:
     """The most confident accepted errors, and the least confident deferred images."""
     judged, decision = test.judged, test.judged.decision
-    worst_ones = hardest(decision.score, decision.accepted & judged.mistake, n, highest=True)
-    deferred = hardest(decision.score, ~decision.accepted, n, highest=False)
+    likely = np.asarray(test.outputs.probabilities.max(axis=1), dtype=np.float64)
+    mistakes = decision.accepted & judged.mistake
+    worst_ones = hardest(decision.score, mistakes, n, highest=True, likely=likely)
+    deferred = hardest(decision.score, ~decision.accepted, n, highest=False, likely=likely)
     show = thumbnails(
         test.store, test.rows, decision.prediction, decision.score, lambda i: _note(test, i)
     )
@@ -254,51 +253,3 @@ def _rare(classes: tuple[str, ...], test: Features) -> list[str]:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - MOST_NAMED:,} more classes" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _provenance(test: Tested, config: EvaluateConfig) -> dict[str, str]:
-    run, store, rows = test.run, test.store, test.rows
-    views = [store.view(name) for name in run.head.view.split("+")]
-    backbones = " and ".join(str(view.fingerprint.get("id", "unknown")) for view in views)
-    stages = {
-        f"stage {i + 1}": f"{stage['name']}: {stage['run']}, {stage['head']}"
-        for i, stage in enumerate(test.document.get("stages", ()))
-    }
-    return {
-        "selectkit": f"{__version__}; Python {platform.python_version()}, NumPy {np.__version__}",
-        "store": f"{store.path.name}, {store.rows:,} rows",
-        "view": f"{run.head.view} ({backbones}), {run.head.document['view_hash']}",
-        "head": run.head.hash,
-        "calibrator": run.calibrator()[1],
-        "policy": artifact.content_hash(test.document),
-        "rule": test.policy.rule(),
-        **stages,
-        "val_test": f"{len(rows.y):,} labelled images, {rows.fingerprint}",
-        "bootstrap": f"{config.replicates:,} replicates, seed {config.seed}",
-    }
-
-
-def _commands(run: RunDirectory, config: EvaluateConfig) -> tuple[str, ...]:
-    fit, calibrate = run.config.fit, run.config.calibrate
-    name, store = run.path.resolve().name, Path(run.config.store or "").name
-    return (
-        f"selectkit extract SOURCE --out {store}    # backbone and preprocessing: see the view",
-        f"selectkit fit {store} --out {name}{_flags(fit)}",
-        f"selectkit calibrate {name}{_flags(calibrate)}",
-        f"selectkit evaluate {name}{_flags(config)}",
-    )
-
-
-def _flags(config: Any) -> str:
-    """The settings that differ from their defaults, as flags."""
-    default = type(config)()
-    parts = []
-    for key, value in vars(config).items():
-        if value == getattr(default, key):
-            continue
-        flag = key.replace("_", "-")
-        if isinstance(value, bool):
-            parts.append(f" --{flag}" if value else f" --no-{flag}")
-        else:
-            parts.append(f" --{flag} {shlex.quote(str(value))}")
-    return "".join(parts)

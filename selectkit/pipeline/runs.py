@@ -23,6 +23,7 @@ from selectkit.metrics import (
     holm,
     label_statistics,
 )
+from selectkit.percent import percent
 from selectkit.pipeline.compare import FEW_ERRORS
 from selectkit.pipeline.output_file import require_output
 from selectkit.pipeline.ranking import LEVEL
@@ -126,10 +127,7 @@ class RunComparison:
     def lines(self) -> list[str]:
         """Return one line per run: what is promised, and what its policy does."""
         return [
-            f"{name}: {PROMISES[report.promise].lower()}: {report.target}; decides "
-            f"{report.accepted.mean():.1%}, {(report.accepted & ~report.correct).sum():,} of "
-            f"{report.accepted.sum():,} wrong"
-            + (" by the most probable class of each set" if report.answers_with_sets else "")
+            f"{name}: {PROMISES[report.promise].lower()}: {report.target}; {_done(report)}"
             for name, report in zip(self.runs, self.reports, strict=True)
         ]
 
@@ -311,6 +309,16 @@ def _csv(differences: Sequence[Difference]) -> str:
             d.value, d.reference, *ends, d.p, d.p_holm)]  # fmt: skip
         writer.writerow([d.run, d.metric, *numbers, d.verdict])
     return text.getvalue()
+
+
+def _done(report: RunReport) -> str:
+    """What a policy did with the test rows, in words."""
+    decided, wrong = report.accepted.sum(), (report.accepted & ~report.correct).sum()
+    if not decided:
+        return "decides nothing"
+    of_sets = " by the most probable class of each set" if report.answers_with_sets else ""
+    share = percent(float(decided) / len(report.accepted))
+    return f"decides {share}, {wrong:,} of {decided:,} wrong{of_sets}"
 
 
 def _range(interval: Interval) -> str:

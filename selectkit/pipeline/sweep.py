@@ -251,7 +251,7 @@ def _picture(summary: SweepSummary) -> Picture:
         numbers=tuple(t.number for t in trials),
         winner=next(i for i, t in enumerate(trials) if t.number == summary.winner),
         x=("NLL on val_select, nats", tuple(float(t.nll or 0) for t in trials)),
-        y=("AUGRC x 1000 on val_select", tuple(1000 * float(t.augrc or 0) for t in trials)),
+        y=("AUGRC on val_select", tuple(float(t.augrc or 0) for t in trials)),
         notes=(*summary.lines()[:1], *summary.warnings),
         table=summary.table(),
     )

@@ -3,6 +3,8 @@
 import io
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from selectkit.arrays import Bools, Floats, Ints
 from selectkit.cache import Features, FeatureStore
 from selectkit.errors import RemoteError, SelectkitError
@@ -52,10 +54,22 @@ def thumbnails(
     return show
 
 
-def hardest(score: Floats, among: Bools, n: int, *, highest: bool) -> Ints:
-    """Return the positions of the n highest (or lowest) scores among the marked rows."""
+def hardest(score: Floats, among: Bools, n: int, *, highest: bool, likely: Floats) -> Ints:
+    """Return the positions of the n highest (or lowest) scores among the marked rows.
+
+    Args:
+        score: Shape (N,).
+        among: Shape (N,).
+        n: How many.
+        highest: The highest instead of the lowest.
+        likely: Shape (N,): what decides between equal scores.
+
+    Returns:
+        Positions, the most extreme first.
+    """
     places = among.nonzero()[0]
-    order = (-score[places] if highest else score[places]).argsort(kind="stable")
+    sign = -1 if highest else 1
+    order = np.lexsort((sign * likely[places], sign * score[places]))
     return places[order[:n]]
 
 

@@ -169,7 +169,7 @@ def _intervals(report: RunReport) -> str:
 
 
 def _controls(report: RunReport) -> str:
-    score = text(wording.about_score(report.score))
+    score = text(report.score if report.ranked_by else wording.about_score(report.score))
     everyone = "every image that it may decide" if _never_decided(report) else "everything"
     return (
         f'<div class="slide"><label for="explorer-threshold">Threshold on the score {score}: '

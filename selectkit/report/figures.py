@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selectkit.arrays import Bools, Floats, Ints
-from selectkit.report import svg, wording
+from selectkit.report import alt, svg, wording
 from selectkit.report.model import Curve, Reliability
 from selectkit.report.svg import Drawing
 
@@ -44,7 +44,7 @@ def risk_coverage(curve: Curve) -> Drawing:
             words = f"● {wording.percent(risk)} at {wording.percent(coverage)} decided"
             _working_point(axes, coverage, risk, words)
         _percent_axis(axes, "y")
-        return Drawing("risk-coverage", figure, wording.alt_curve(curve))
+        return Drawing("risk-coverage", figure, alt.risk_coverage(curve))
 
 
 def generalized(curve: Curve, area: float) -> Drawing:
@@ -79,7 +79,7 @@ def generalized(curve: Curve, area: float) -> Drawing:
             share, error = curve.point
             _working_point(axes, share, share * error, "")
         _percent_axis(axes, "y")
-        return Drawing("generalized", figure, wording.alt_generalized(curve, area))
+        return Drawing("generalized", figure, alt.generalized(curve, area))
 
 
 def reliability(bins: Reliability) -> Drawing:
@@ -110,7 +110,7 @@ def reliability(bins: Reliability) -> Drawing:
         _count_axis(below)
         _percent_axis(axes, "y")
         _percent_axis(below, "x")
-        return Drawing("reliability", figure, wording.alt_reliability(bins))
+        return Drawing("reliability", figure, alt.reliability(bins))
 
 
 def scores(
@@ -153,7 +153,7 @@ def scores(
         panels[1].set_xlabel(
             f"Score: {score}" + (", axis stretched towards 1" if stretched else "")
         )
-        return Drawing("scores", figure, wording.alt_scores(correct, accepted, threshold))
+        return Drawing("scores", figure, alt.scores(correct, accepted, threshold))
 
 
 def confusion(matrix: Ints, classes: tuple[str, ...]) -> Drawing:
@@ -180,7 +180,7 @@ def confusion(matrix: Ints, classes: tuple[str, ...]) -> Drawing:
         _class_ticks(axes, classes)
         if k <= 12:
             _print_counts(axes, matrix)
-        return Drawing("confusion", figure, wording.alt_confusion(matrix, classes))
+        return Drawing("confusion", figure, alt.confusion(matrix, classes))
 
 
 def _canvas(height: float) -> "tuple[Figure, Axes]":
@@ -244,7 +244,7 @@ def _risk_ceiling(curve: Curve) -> float:
 def _target_line(axes: "Axes", limit: float) -> None:
     axes.axhline(limit, color=WRONG, linewidth=1.1, linestyle=(0, (5, 3)))
     words = f"target\n{wording.percent(limit)}"
-    axes.annotate(words, (1, limit), (5, 0), textcoords="offset points", va="center", color=WRONG)
+    axes.annotate(words, (1, limit), (9, 0), textcoords="offset points", va="center", color=WRONG)
 
 
 def _working_point(axes: "Axes", coverage: float, risk: float, words: str) -> None:

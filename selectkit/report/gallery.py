@@ -1,6 +1,7 @@
 """The pictures of the page: accepted errors and deferred samples, embedded."""
 
 from base64 import b64encode
+from math import isfinite
 
 from selectkit.errors import DataError
 from selectkit.report import wording
@@ -51,10 +52,15 @@ def _thumb(thumb: Thumbnail) -> str:
         f'<figure class="panel">{picture}<figcaption>'
         f"<b>{_class(thumb.label)}</b>, predicted "
         f'<span class="{tone}">{_class(thumb.prediction)}</span> '
-        f"at {number(thumb.confidence)}{note}"
+        f"{_at(thumb.confidence)}{note}"
         f'<span class="id" title="{text(thumb.id)}">{name.replace("/", "/<wbr>")}</span>'
         "</figcaption></figure>"
     )
+
+
+def _at(confidence: float) -> str:
+    """The score, unless the image is one that no threshold on it decides."""
+    return f"at {number(confidence)}" if isfinite(confidence) else "(always deferred)"
 
 
 def _class(name: str) -> str:

@@ -5,7 +5,7 @@ from math import isnan
 from selectkit.report import wording
 from selectkit.report.model import RunReport
 from selectkit.report.parts import PromiseRow
-from selectkit.report.wording import number, percent, text
+from selectkit.report.wording import percent, text
 
 MOST = 30
 _HEAD = (
@@ -50,7 +50,7 @@ def figure(row: PromiseRow) -> tuple[str, str, str]:
         return "–", "–", "–"
     counted = f"{row.trials:,} {row.unit}"
     if row.risk == "cost":
-        return number(row.estimate[0]), wording.interval(row.estimate, False), counted
+        return wording.cost(row.estimate[0]), wording.cost_interval(row.estimate), counted
     return (
         percent(row.estimate[0]),
         wording.interval(row.estimate, True),

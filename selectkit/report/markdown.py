@@ -1,12 +1,14 @@
 """The report as Markdown: the same tables, figures beside it."""
 
+import re
 from collections.abc import Sequence
 from math import isnan
 
 from selectkit.report import kept, wording
+from selectkit.report.card import NOTHING
 from selectkit.report.model import RunReport
 from selectkit.report.parts import Estimate, Flow, Sets
-from selectkit.report.sections import drawings
+from selectkit.report.sections import TITLES, drawings
 from selectkit.report.wording import number, percent
 
 
@@ -24,6 +26,7 @@ def document(report: RunReport, figures: str) -> str:
         f"# {cell(report.title)}",
         f"Run {cell(report.run)}, evaluated {cell(report.created)}",
         f"**{wording.PROMISES[report.promise]}.** Target: {cell(report.target)}",
+        *([NOTHING] if report.promise == "infeasible" else []),
         *map(cell, report.certificate),
     ]
     if report.warnings:
@@ -38,7 +41,8 @@ def document(report: RunReport, figures: str) -> str:
         parts += ["## Stages", _stages(report.flow)]
     parts += ["## Figures"]
     parts += [cell(report.ranked_by)] if report.ranked_by else []
-    parts += [f"![{cell(d.alt)}]({figures}/{d.name}.png)" for d in drawings(report).values()]
+    for name, drawn in drawings(report).items():
+        parts += [f"### {TITLES[name]}", f"![{cell(drawn.alt)}]({figures}/{drawn.name}.png)"]
     if report.groups:
         parts += ["## Groups", _groups(report)]
     if report.metrics:
@@ -51,7 +55,7 @@ def document(report: RunReport, figures: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text, the others are figures.
+    """Return a Markdown table; columns of figures are aligned right, the first never.
 
     Args:
         header: Names of the columns.
@@ -60,11 +64,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Returns:
         The table, without a line break at its end.
     """
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    marks = ["---:" if i and _of_figures(rows, i) else "---" for i in range(len(header))]
+    lines = [header, marks, *rows]
     return "\n".join(
         "| " + " | ".join(c if i == 1 else cell(c) for c in line) + " |"
         for i, line in enumerate(lines)
     )
+
+
+def _of_figures(rows: Sequence[Sequence[str]], column: int) -> bool:
+    return all(re.match(r"[-+±<>]?\s?[\d–∞-]", row[column]) for row in rows if row[column])
 
 
 def cell(words: str) -> str:
@@ -89,12 +98,15 @@ def _policies(report: RunReport) -> str:
     if any(row.cost is not None for row in report.policies):
         header.append("Mean cost")
         for line, row in zip(rows, report.policies, strict=True):
-            line.append("–" if row.cost is None else number(row.cost[0]))
+            line.append("–" if row.cost is None else wording.cost(row.cost[0]))
     return table(header, rows)
 
 
 def _promises(report: RunReport) -> str:
-    rows = [[row.promise, *kept.figure(row), row.verdict] for row in kept.foremost(report.promises)]
+    rows = [
+        [row.promise[:1].upper() + row.promise[1:], *kept.figure(row), row.verdict]
+        for row in kept.foremost(report.promises)
+    ]
     return table(["Promise", "On the test split", "95 % interval", "Counted", "Verdict"], rows)
 
 
@@ -108,11 +120,13 @@ def _sets(found: Sets) -> str:
 
 def _stages(cascade: Flow) -> str:
     rows = [
-        [row.name, row.rule, f"{number(row.cost)} {cascade.unit}", f"{row.reached:,}",
+        [row.name, row.rule, f"{wording.cost(row.cost)} {cascade.unit}", f"{row.reached:,}",
          f"{row.decided:,}", f"{row.wrong:,}", _rate(row.error)]
         for row in cascade.stages
     ]  # fmt: skip
-    cost = f"Mean cost {number(cascade.cost[0])} {cascade.unit}; {cascade.deferred:,} deferred."
+    cost = (
+        f"Mean cost {wording.cost(cascade.cost[0])} {cascade.unit}; {cascade.deferred:,} deferred."
+    )
     header = ["Stage", "Decides if", "Cost", "Reached by", "Decides", "Wrong", "Error"]
     return f"{table(header, rows)}\n\n{cell(cost)}"
 

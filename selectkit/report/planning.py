@@ -118,8 +118,8 @@ def expected(forecasts: Sequence[Expected], promise: str) -> Drawing:
         everywhere = [f.n for f in forecasts]
         below.plot(everywhere, [f.infeasible for f in forecasts], "o-", color=WRONG,
                    linewidth=1.8, markersize=5, clip_on=False)  # fmt: skip
-        below.set_title("INFEASIBLE: nothing can be certified", loc="left", fontsize=10,
-                        color=MUTED, pad=6)  # fmt: skip
+        below.set_title("Draws in which nothing can be certified (INFEASIBLE)", loc="left",
+                        fontsize=10, color=MUTED, pad=6)  # fmt: skip
         below.set_xlabel("Labelled images in val_calib")
         for axes in (above, below):
             _shares(axes)

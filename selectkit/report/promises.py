@@ -105,7 +105,10 @@ def broken_and_covered(standings: Sequence[Standing], delta: float) -> Drawing:
         grid[0][0].set_xlim(-0.01, min(1.02, 1.08 * max(highest, delta)))
         for axes in grid[-1]:
             axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}{wording.UNIT}")
-        grid[-1][0].set_xlabel(f"Share of re-splits; line: {100 * delta:.3g}{wording.UNIT} allowed")
+        grid[-1][0].set_xlabel(
+            f"Share of re-splits, 95{wording.UNIT} interval; line: {100 * delta:.3g}{wording.UNIT} "
+            "allowed\n● with confidence   ○ on average, or without proof"
+        )
         grid[-1][1].set_xlabel(f"Median, half and 90{wording.UNIT} of re-splits")
         return Drawing("policies", figure, _alt(groups))
 
@@ -138,10 +141,10 @@ def _alt(groups: Sequence[Sequence[Standing]]) -> str:
     parts = []
     for group in groups:
         told = [
-            f"{s.policy} broken in {s.broken.rate:.0%} at {s.coverage:.0%} coverage"
+            f"{s.policy} broken in {s.broken.rate:.0%}, at {s.coverage:.0%} coverage"
             if s.gave_up < 1
             else f"{s.policy} gives up"
             for s in group
         ]
-        parts.append(f"{group[0].target}: {', '.join(told)}")
-    return f"Promises broken and coverage over random re-splits. {'; '.join(parts)}."
+        parts.append(f"{group[0].target}: {'; '.join(told)}.")
+    return f"Promises broken and coverage over random re-splits. {' '.join(parts)}"

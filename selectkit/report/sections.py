@@ -13,6 +13,17 @@ from selectkit.report.svg import Drawing
 from selectkit.report.wording import number, percent, prose, text
 from selectkit.stats import clopper_pearson_lower, clopper_pearson_upper
 
+TITLES = {
+    "risk": "Risk and coverage",
+    "generalized": "Generalized risk",
+    "reliability": "Reliability",
+    "scores": "Scores of right and wrong predictions",
+    "set-sizes": "How large sets are",
+    "stages": "Images through the stages",
+    "front": "Cost against risk",
+    "confusion": "Confusion among decided",
+}
+
 
 def policies(report: RunReport) -> str:
     """Return the table of the compared policies, or nothing."""
@@ -69,20 +80,20 @@ def figures(report: RunReport) -> str:
     """Return the figures with their captions."""
     drawn = drawings(report)
     captions = {
-        "risk": ("Risk and coverage", _about_risk),
-        "generalized": ("Generalized risk", _about_generalized),
-        "reliability": ("Reliability", _about_reliability),
-        "scores": ("Scores of right and wrong predictions", _about_scores),
-        "confusion": ("Confusion among decided", _about_confusion),
+        "risk": _about_risk,
+        "generalized": _about_generalized,
+        "reliability": _about_reliability,
+        "scores": _about_scores,
+        "confusion": _about_confusion,
     }
     parts = [
-        _figure(title, text(about(report)), drawn[name].inline())
-        for name, (title, about) in captions.items()
+        _figure(TITLES[name], text(about(report)), drawn[name].inline())
+        for name, about in captions.items()
         if name in drawn
     ]
     if "confusion" not in drawn:
         empty = '<p class="empty">No matrix to show.</p>'
-        parts.append(_figure("Confusion among decided", "Nothing was decided.", empty))
+        parts.append(_figure(TITLES["confusion"], "Nothing was decided.", empty))
     return f'<div class="figures">{"".join(parts)}</div>'
 
 
@@ -169,10 +180,10 @@ def _policy(row: PolicyRow, priced: bool) -> str:
 
 def _cost(row: PolicyRow) -> str:
     value, low, high = row.cost or (float("nan"),) * 3
-    below = "" if isnan(low) else wording.interval((value, low, high), False)
+    below = "" if isnan(low) else wording.cost_interval((value, low, high))
     return (
-        f'<td class="number" data-label="Mean cost"><data value="{value!r}">{number(value)}</data>'
-        f'<span class="interval" data-low="{low!r}" data-high="{high!r}">{below}</span></td>'
+        f'<td class="number" data-label="Mean cost"><data value="{value!r}">{wording.cost(value)}'
+        f'</data><span class="interval" data-low="{low!r}" data-high="{high!r}">{below}</span></td>'
     )
 
 

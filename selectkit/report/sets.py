@@ -1,12 +1,14 @@
 """The section on prediction sets: how large they are and how often the true class is in them."""
 
+from math import isnan
+
 import numpy as np
 
 from selectkit.report import svg, wording
 from selectkit.report.model import RunReport
-from selectkit.report.parts import ClassSets, Sets
+from selectkit.report.parts import ClassSets, Estimate, Sets
 from selectkit.report.svg import Drawing
-from selectkit.report.wording import number, percent, text
+from selectkit.report.wording import percent, text
 
 INK, MUTED, LINE, PAPER, ACCENT, WRONG = svg.PALETTE.values()
 MOST_BARS = 12
@@ -89,8 +91,8 @@ def _tiles(sets: Sets) -> str:
     cells = "".join(
         f"<div><dt>{name}</dt>"
         f'<dd><data value="{sets.metrics[key][0]!r}">'
-        f"{percent(sets.metrics[key][0]) if rate else number(sets.metrics[key][0])}</data></dd>"
-        f"<dd>{note}; 95 % interval {wording.interval(sets.metrics[key], rate)}</dd></div>"
+        f"{percent(sets.metrics[key][0]) if rate else _size(sets.metrics[key][0])}</data></dd>"
+        f"<dd>{note}; 95 % interval {_interval(sets.metrics[key], rate)}</dd></div>"
         for key, name, rate, note in ((key, name, rate, note) for name, key, rate, note in tiles)
     )
     return f'<div class="panel of-sets"><dl class="tiles">{cells}</dl></div>'
@@ -122,10 +124,20 @@ def _class(row: ClassSets) -> str:
         f'<td class="number" data-label="Pass the score">{_share(row.passed, row.n)}</td>'
         f'<td class="number" data-label="True class in the set">{_share(row.inside, row.passed)}'
         "</td>"
-        f'<td class="number" data-label="Mean size">{number(row.mean_size)}</td>'
+        f'<td class="number" data-label="Mean size">{_size(row.mean_size)}</td>'
         '<td class="number" data-label="Wrong among single classes">'
         f"{_share(row.wrong, row.singletons)}</td></tr>"
     )
+
+
+def _size(mean: float) -> str:
+    return "–" if isnan(mean) else f"{mean:.2f}"
+
+
+def _interval(estimate: Estimate, rate: bool) -> str:
+    if rate or isnan(estimate[1]):
+        return wording.interval(estimate, rate)
+    return f"{_size(estimate[1])} to {_size(estimate[2])}"
 
 
 def _share(count: int, total: int) -> str:

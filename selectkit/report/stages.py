@@ -9,7 +9,7 @@ from selectkit.report import svg, wording
 from selectkit.report.model import RunReport
 from selectkit.report.parts import Flow, StageRow
 from selectkit.report.svg import Drawing
-from selectkit.report.wording import number, percent, text
+from selectkit.report.wording import percent, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def front(cascade: Flow) -> Drawing:
             axes.plot(*cascade.measured, "x", color=INK, markersize=8, markeredgewidth=2, zorder=5)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.06)
-        axes.set_xlabel(f"Mean cost of an image, {cascade.unit}")
+        axes.set_xlabel(f"Mean cost of an image in {cascade.unit}")
         axes.set_title(f"{_risk(cascade)}; dashed: the limit", loc="left", fontsize=10,
                        color=MUTED, pad=8)  # fmt: skip
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}{wording.UNIT}")
@@ -135,7 +135,7 @@ def _row(stage: StageRow, cascade: Flow) -> str:
     return (
         f'<tr><th scope="row">{text(stage.name)}</th>'
         f'<td data-label="Decides if">{text(stage.rule)}</td>'
-        f'<td class="number" data-label="Cost">{number(stage.cost)} {text(cascade.unit)}</td>'
+        f'<td class="number" data-label="Cost">{wording.cost(stage.cost)} {text(cascade.unit)}</td>'
         f'<td class="number" data-label="Reached by">{_share(stage.reached, cascade.n)}'
         f"{reached}</td>"
         f'<td class="number" data-label="Decides">{_share(stage.decided, stage.reached)}'
@@ -146,11 +146,12 @@ def _row(stage: StageRow, cascade: Flow) -> str:
 
 
 def _about_cost(cascade: Flow) -> str:
-    mean = f"An image costs {number(cascade.cost[0])} {cascade.unit} on average"
-    if not isnan(cascade.cost[1]):
-        mean += f" (95 % interval {wording.interval(cascade.cost, False)})"
+    value, low, _ = cascade.cost
+    mean = f"An image costs {wording.cost(value)} {cascade.unit} on average"
+    if not isnan(low):
+        mean += f" (95 % interval {wording.cost_interval(cascade.cost)})"
     if cascade.human is not None:
-        return f"{mean}, a deferred one {number(cascade.human)} {cascade.unit} more."
+        return f"{mean}, a deferred one {wording.cost(cascade.human)} {cascade.unit} more."
     return f"{mean}, not counting what becomes of deferred images."
 
 
@@ -215,11 +216,11 @@ def _alt_front(cascade: Flow) -> str:
     for point in cascade.front:
         if point.chosen:
             line += (
-                f" This policy costs {number(point.cost)} {cascade.unit} at risk "
+                f" This policy costs {wording.cost(point.cost)} {cascade.unit} at risk "
                 f"{percent(point.risk)}."
             )
             break
     if not np.isnan(cascade.measured).any():
         cost, risk = cascade.measured
-        line += f" On the test split {number(cost)} {cascade.unit} at {percent(risk)}."
+        line += f" On the test split {wording.cost(cost)} {cascade.unit} at {percent(risk)}."
     return line

@@ -1,29 +1,30 @@
 """The page of a sweep: parallel coordinates of all configurations, a scatter plot, the table."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.report import svg
-from selectkit.report.wording import text
+from selectkit.report.page import document
+from selectkit.report.wording import METRICS, prose, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED, LINE, PAPER, ACCENT, WRONG = svg.PALETTE.values()
 MOST_LABELS = 8
-_WIDE = """
-.wide { max-width: none; }
-.wide svg { width: 100%; max-width: none; min-width: 44rem; }
-.note { margin-bottom: 0.8rem; max-width: 48rem; }
-"""
 _MISSING = "-"
-_BEHIND_LABELS = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+_COLUMNS = {
+    "accuracy": "Share of right predictions.",
+    "epochs": "Passes over train until the one that is kept.",
+    "won": "Share of the resamples of val_select in which it was the best.",
+}
+_APART = 0.06  # of the height of an axis: labels that are nearer would cover each other
+_BEHIND_LABELS = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,52 @@ def page(picture: Picture) -> str:
     Returns:
         The document, to be written as UTF-8.
     """
-    header, rows = picture.table
-    body = [
-        f"<h1>{text(picture.title)}</h1>",
-        *(f'<p class="note">{text(note)}</p>' for note in picture.notes),
-        f'<div class="scroll"><figure class="wide">{parallel(picture)}</figure></div>',
-        f"<figure>{scatter(picture)}</figure>",
-        '<div class="scroll"><table><thead><tr>',
-        *(f"<th>{text(name)}</th>" for name in header),
-        "</tr></thead><tbody>",
-        *("<tr>" + "".join(f"<td>{text(v)}</td>" for v in row) + "</tr>" for row in rows),
-        "</tbody></table></div>",
-    ]
-    folder = files("selectkit.report")
-    template = (folder / "template.html").read_text(encoding="utf-8")
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        title=text(picture.title), style=style.strip() + _WIDE, body="\n".join(body)
+    notes = "".join(f'<p class="lead">{_sentence(note)}</p>' for note in picture.notes)
+    return document(
+        picture.title,
+        (
+            f"<header><h1>{text(picture.title)}</h1></header>{notes}",
+            '<div class="scroll panel wide" role="region" aria-label="Settings and figures" '
+            f'tabindex="0"><figure>{parallel(picture)}</figure></div>',
+            f'<figure class="panel scatter">{scatter(picture)}</figure>',
+            _table(picture),
+        ),
     )
+
+
+def _table(picture: Picture) -> str:
+    header, rows = picture.table
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    body = "".join(_row(header, row) for row in rows)
+    return (
+        '<section><h2>All configurations</h2><p class="lead">Measured on val_select, on which one '
+        f"was chosen (*). {_glossary(header)}</p>"
+        '<div class="scroll panel" role="region" aria-label="All configurations" tabindex="0">'
+        f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div></section>"
+    )
+
+
+def _row(header: Sequence[str], row: Sequence[str]) -> str:
+    first, *others = row
+    cells = "".join(
+        f'<td data-label="{text(name)}">{text(value)}</td>'
+        for name, value in zip(header[1:], others, strict=True)
+    )
+    return f'<tr><th scope="row">{text(first)}</th>{cells}</tr>'
+
+
+def _glossary(header: Sequence[str]) -> str:
+    """What the columns are that have a name of the field."""
+    said = {name: METRICS[name][1] for name in header if name in METRICS}
+    said |= {name: words for name, words in _COLUMNS.items() if name in header}
+    return text(" ".join(f"{name}: {words}" for name, words in said.items()))
+
+
+def _sentence(note: str) -> str:
+    """A note as HTML: a capital letter, a full stop, and commands as such."""
+    words = re.sub(r"`([^`]+)`", r"<code>\1</code>", prose(note[:1].upper() + note[1:]))
+    return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def parallel(picture: Picture) -> str:
@@ -111,7 +140,8 @@ def parallel(picture: Picture) -> str:
         figure = Figure(figsize=(max(svg.WIDTH, 1.25 * n), 3.6), facecolor="none")
         figure.set_layout_engine("tight")
         axes = figure.subplots()
-        heights = np.stack([_draw_axis(axes, i, axis) for i, axis in enumerate(picture.axes)])
+        heights = np.stack([_draw_axis(axes, i, axis, picture.winner)
+                            for i, axis in enumerate(picture.axes)])  # fmt: skip
         strength = 1 - _ranks(np.array(picture.order))
         for m in np.argsort(strength, kind="stable"):
             axes.plot(range(n), heights[:, m], color=ACCENT, linewidth=1.2,
@@ -155,15 +185,25 @@ def scatter(picture: Picture) -> str:
         return svg.inline(figure, f"{y_name} against {x_name}, {len(x)} configurations")
 
 
-def _draw_axis(axes: "Axes", i: int, axis: Axis) -> npt.NDArray[np.float64]:
+def _draw_axis(axes: "Axes", i: int, axis: Axis, winner: int) -> npt.NDArray[np.float64]:
     """Draw one vertical axis with its labels, and return the heights of the configurations."""
     heights, labels = _placed(axis.values)
     axes.axvline(i, color=LINE, linewidth=1.2, zorder=0)
-    for height, label in labels:
+    for height, label in _apart(labels, float(heights[winner])):
         axes.annotate(label, (i, height), xytext=(4, 0), textcoords="offset points",
                       va="center", fontsize=8.5, color=MUTED, zorder=4,
                       bbox=_BEHIND_LABELS)  # fmt: skip
     return heights
+
+
+def _apart(labels: Sequence[tuple[float, str]], first: float) -> list[tuple[float, str]]:
+    """Labels that do not cover each other: that of the chosen one, the ends, and what fits."""
+    ends = {min(labels)[0], max(labels)[0]}
+    kept: list[tuple[float, str]] = []
+    for height, label in sorted(labels, key=lambda p: (p[0] != first, p[0] not in ends)):
+        if all(abs(height - other) >= _APART for other, _ in kept):
+            kept.append((height, label))
+    return kept
 
 
 def _placed(values: Sequence[Any]) -> tuple[npt.NDArray[np.float64], list[tuple[float, str]]]:

@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from html import escape
 from math import isfinite, isnan
 
-import numpy as np
-
-from selectkit.arrays import Bools, Ints
-from selectkit.report.model import Curve, Reliability
+from selectkit.report.model import Reliability
 from selectkit.report.parts import Estimate
 
 MORE_IS_BETTER = frozenset({"accuracy", "auroc_failure", "coverage"})
@@ -110,6 +108,9 @@ SCORES = {
     "max_logit": "the largest logit",
     "mahalanobis": "minus the distance to the nearest class in the features",
     "knn": "minus the distance to the nearest training images",
+    "vim": "energy, less what of the features the training images do not span",
+    "react": "energy, with the largest activations cut off",
+    "residual": "minus what of the features the training images do not span",
     "gate": "the trained gate: log-odds that the prediction is right",
 }
 UNIT = "\u00a0%"  # the space must not break
@@ -191,9 +192,17 @@ def number(value: float) -> str:
         return "–"
     if not isfinite(value):
         return "∞" if value > 0 else "-∞"
-    if value == round(value):
+    if value == round(value) or abs(value) >= 1000:
         return f"{round(value):,}"
-    return f"{value:.4f}" if abs(value) >= 0.1 else f"{value:#.3g}"
+    return f"{value:#.4g}".rstrip(".") if abs(value) >= 0.1 else f"{value:#.3g}"
+
+
+def cost(value: float) -> str:
+    """Return what something costs in four digits, without zeros at the end or an exponent."""
+    if not isfinite(value):
+        return number(value)
+    rounded = Decimal(f"{value:.4g}").normalize()
+    return f"{rounded:,f}"
 
 
 def interval(estimate: Estimate, rate: bool) -> str:
@@ -204,6 +213,12 @@ def interval(estimate: Estimate, rate: bool) -> str:
     if rate:
         return f"{percent(low).removesuffix(UNIT)} to {percent(high)}"
     return f"{number(low)} to {number(high)}"
+
+
+def cost_interval(estimate: Estimate) -> str:
+    """Return the 95 % interval of a cost as text, a dash where there is none."""
+    _, low, high = estimate
+    return "–" if isnan(low) or isnan(high) else f"{cost(low)} to {cost(high)}"
 
 
 def risks_named(target: str) -> list[str]:
@@ -228,42 +243,6 @@ def shorten(text: str, length: int) -> str:
     return text[: keep - keep // 2] + "…" + text[len(text) - keep // 2 :]
 
 
-def alt_curve(curve: Curve) -> str:
-    """Return the sentence that stands for the risk-coverage figure."""
-    text = f"{curve.label} against coverage."
-    if len(curve.risk) and not isnan(curve.risk[-1]):
-        text += f" At full coverage it is {percent(float(curve.risk[-1]))}."
-    if curve.point is not None:
-        coverage, risk = curve.point
-        text += f" The policy works at coverage {percent(coverage)}, risk {percent(risk)}."
-    return text + (f" The target is {percent(curve.limit)}." if curve.limit is not None else "")
-
-
-def alt_generalized(curve: Curve, area: float) -> str:
-    """Return the sentence that stands for the figure of the generalized risk."""
-    text = "Share of all images that is wrong and decided, against coverage."
-    if len(curve.risk) and not isnan(curve.risk[-1]):
-        text += f" At full coverage it is {percent(float(curve.coverage[-1] * curve.risk[-1]))}."
-    if curve.point is not None:
-        coverage, risk = curve.point
-        text += f" The policy works at coverage {percent(coverage)}: {percent(coverage * risk)}."
-    return text + ("" if isnan(area) else f" The area below, AUGRC, is {number(area)}.")
-
-
-def alt_reliability(bins: Reliability) -> str:
-    """Return the sentence that stands for the reliability diagram."""
-    filled = np.flatnonzero(bins.count > 0)
-    text = f"Reliability diagram with {len(filled)} filled bins. {calibration_error(bins)}"
-    if not filled.size:
-        return text
-    gaps = bins.accuracy - bins.confidence
-    worst = int(filled[np.argmax(abs(gaps[filled]))])
-    return (
-        f"{text} Largest gap: probability {percent(float(bins.confidence[worst]))}, "
-        f"right {percent(float(bins.accuracy[worst]))} of {bins.count[worst]:,}."
-    )
-
-
 def calibration_error(bins: Reliability) -> str:
     """Return one sentence with the ECE and its null level."""
     text = f"Expected calibration error {number(bins.ece)}"
@@ -273,27 +252,6 @@ def calibration_error(bins: Reliability) -> str:
     if isnan(bins.smooth_error):
         return text
     return f"{text} Without bins: {number(bins.smooth_error)}."
-
-
-def alt_scores(correct: Bools, accepted: Bools, threshold: float) -> str:
-    """Return the sentence that stands for the score histograms."""
-    at = "" if isnan(threshold) else f", threshold {number(threshold)}"
-    return (
-        f"Histograms of the score of right and of wrong predictions{at}. "
-        f"Decided: {(accepted & correct).sum():,} right, "
-        f"{(accepted & ~correct).sum():,} wrong. Deferred: {(~accepted & correct).sum():,} right, "
-        f"{(~accepted & ~correct).sum():,} wrong."
-    )
-
-
-def alt_confusion(matrix: Ints, classes: tuple[str, ...]) -> str:
-    """Return the sentence that stands for the confusion matrix."""
-    wrong = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
-    text = f"Confusion matrix: {np.trace(matrix):,} right and {wrong.sum():,} wrong."
-    if not wrong.any():
-        return text
-    i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    return f"{text} Most frequent mistake: {classes[i]} taken for {classes[j]}, {wrong[i, j]:,}."
 
 
 def _parameter(text: str) -> str:

@@ -155,6 +155,8 @@ class Certificate:
     def evidence(self) -> str:
         """Return the counts behind the promise."""
         coverage = f"coverage {percent(self.coverage)}"
+        if self.about is not None:  # the coverage is that of all images
+            coverage += " of all"
         if self.risk in {"deferral", "not_selected"}:
             return f"{self.errors} of {self.n} deferred; {coverage}"
         errors = _count(self.errors, "error")

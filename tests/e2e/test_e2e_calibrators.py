@@ -39,7 +39,7 @@ def test_auto_shows_people_the_same_table(fitted: Path) -> None:
     tried = json.loads(run_cli(*asked, "--json").out)["candidates"]
     shown = run_cli(*asked).out.splitlines()
     assert shown[0] == (
-        "calibrators by cross-validated likelihood on val_select (nats; lower is better):"
+        "calibrators by cross-validated log loss on val_select (nats; lower is better):"
     )
     for line, candidate in zip(shown[1:], tried, strict=False):
         words = line.split()

@@ -110,7 +110,7 @@ def test_an_infeasible_wish_does_not_cost_a_certified_policy(
     assert "keeps the policy it had" in said.out
     assert (mine / "thresholds.json").read_bytes() == before
     again = cli("calibrate", mine, "--target", "error=0.3")
-    assert "1 earlier policies of this run were certified on the same images" in again.err
+    assert "1 earlier policy of this run was certified on the same images" in again.err
 
 
 def test_the_configuration_says_what_was_used_and_nothing_else(run: Path) -> None:

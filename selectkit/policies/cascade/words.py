@@ -1,6 +1,7 @@
 """What a cascade does and promises, in words."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from math import inf
 
 from selectkit.percent import confidence, percent
@@ -54,19 +55,27 @@ def about_cost(
     alone = stages[-1].cost
     last = stages[-1]
     deferred = last.reached - last.decided
-    line = f"A row costs {cost:.4g} {unit} on average"
+    line = f"A row costs {plain(cost)} {unit} on average"
     if deferred and human is None:
         line += ", without what becomes of deferred rows"
-    told = [f"{line}; {last.name} for every row would cost {alone:.4g} {unit}, before deferrals."]
+    told = [
+        f"{line}; {last.name} for every row would cost {plain(alone)} {unit}, before deferrals."
+    ]
     for stage in stages[:-1]:
         if stage.pays_below is None:
             continue
         verdict = "pays for itself" if stage.cost < stage.pays_below else "does not pay for itself"
         told.append(
-            f"{stage.name} {verdict}: it costs {stage.cost:.4g} {unit} for each row that reaches "
-            f"it and saves {stage.pays_below:.4g} {unit} later."
+            f"{stage.name} {verdict}: it costs {plain(stage.cost)} {unit} for each row that "
+            f"reaches it and saves {plain(stage.pays_below)} {unit} later."
         )
     return tuple(told)
+
+
+def plain(amount: float) -> str:
+    """Return an amount in four digits, as nobody writes 5.471e-05 for 0.00005471."""
+    rounded = Decimal(f"{amount:.4g}").normalize()
+    return f"{rounded:f}"
 
 
 def _rate(count: int, n: int) -> str:

@@ -23,7 +23,7 @@ def test_auto_shows_keeps_and_logs_the_table(run: Path) -> None:
     tried = [candidate["method"] for candidate in document["candidates"]]
     assert sorted(tried) == sorted(set(CALIBRATORS) - {"platt", "beta"})
     assert document["calibrator"]["method"] == tried[0]
-    assert answer.lines()[0].startswith("calibrators by cross-validated likelihood on val_select")
+    assert answer.lines()[0].startswith("calibrators by cross-validated log loss on val_select")
     assert answer.lines()[1].split()[::2] == [tried[0], "chosen"]
     opened = RunDirectory.open(run)
     assert opened.calibrator()[0] == answer.calibrator

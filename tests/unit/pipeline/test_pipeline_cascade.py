@@ -102,7 +102,7 @@ def test_given_costs_are_taken_as_they_are(place: Path) -> None:
     assert any("EUR" in line for line in answer.lines())
     heads = cascade(place, human=5.0)
     assert any("costs are those of the heads alone" in line for line in heads.warnings)
-    assert "1 earlier policies of this run were certified on the same images" in heads.warnings[-1]
+    assert "1 earlier policy of this run was certified on the same images" in heads.warnings[-1]
 
 
 def test_the_cascade_reads_and_decides_the_test_rows(place: Path) -> None:

@@ -13,7 +13,7 @@ from selectkit import artifact
 from selectkit.arrays import softmax
 from selectkit.errors import ArtifactError, ConfigError, DataError
 from selectkit.policies import Outputs, Target
-from selectkit.policies.cascade import CascadePolicy, StageCosts, cascade_front
+from selectkit.policies.cascade import CascadePolicy, StageCosts, cascade_front, words
 from selectkit.policies.cascade.grid import Grid
 from selectkit.policies.cascade.rows import CascadeRows, measured
 from selectkit.policies.constraints import Constraint
@@ -338,3 +338,9 @@ def test_an_infeasible_cascade_that_accepts_is_refused() -> None:
     document = replace(policy, stages=(first, policy.stages[1])).to_dict()
     with pytest.raises(ArtifactError, match="an infeasible cascade must defer everything"):
         CascadePolicy.from_dict(document)
+
+
+def test_amounts_are_written_without_an_exponent() -> None:
+    assert [words.plain(x) for x in (5.471e-05, 0.0002, 30.0, 12345.6, 0.0)] == [
+        "0.00005471", "0.0002", "30", "12350", "0",
+    ]  # fmt: skip

@@ -7,8 +7,9 @@ from math import nan
 import numpy as np
 import pytest
 
-from selectkit.report import PolicyRow, RunReport, kept, markdown, render, sets, stages
+from selectkit.report import PolicyRow, RunReport, Thumbnail, kept, markdown, render, sets, stages
 from selectkit.report.archive import from_artifact, to_artifact
+from selectkit.report.comparison import Contrast, contrasts
 from selectkit.report.parts import (
     ClassSets,
     Flow,
@@ -90,7 +91,7 @@ def test_the_tone_of_a_verdict(changes: dict[str, object], tone: str) -> None:
 
 def test_costs_are_no_percentages() -> None:
     row = _promise(risk="cost", limit=3.0, estimate=(2.5, 1.0, 4.0), events=None, unit="images")
-    assert kept.figure(row) == ("2.5000", "1 to 4", "100 images")
+    assert kept.figure(row) == ("2.5", "1 to 4", "100 images")
     assert kept.figure(_promise(held=None)) == ("–", "–", "–")
 
 
@@ -106,7 +107,7 @@ def test_of_very_many_promises_the_worst_are_shown() -> None:
 def test_sets_in_numbers() -> None:
     report = _report(sets=SETS)
     html = sets.section(report)
-    assert '<data value="1.5">1.5000</data>' in html
+    assert '<data value="1.5">1.50</data>' in html
     assert "7 of 8; 95 % interval 60 to 98\xa0%" in html
     assert "nothing is promised of it" in html
     assert "100\xa0% (4 of 4)" in html
@@ -141,7 +142,7 @@ def test_large_sets_share_a_bar() -> None:
 
 def test_stages_in_numbers() -> None:
     html = stages.section(_report(flow=FLOW))
-    assert "An image costs 2.3500 EUR on average (95 % interval 1 to 4)" in html
+    assert "An image costs 2.35 EUR on average (95 % interval 1 to 4)" in html
     assert "a deferred one 5 EUR more" in html
     assert "100\xa0% (8)" in html
     assert "25\xa0% (1 of 4)" in html
@@ -184,11 +185,11 @@ def test_mean_costs_have_a_column() -> None:
                     cost=(1.25, 1.0, 1.5))  # fmt: skip
     other = replace(row, policy="q", active=False, cost=None)
     html = render(_report(policies=(row, other)))
-    assert '<data value="1.25">1.2500</data>' in html
-    assert '<span class="interval" data-low="1.0" data-high="1.5">1 to 1.5000</span>' in html
+    assert '<data value="1.25">1.25</data>' in html
+    assert '<span class="interval" data-low="1.0" data-high="1.5">1 to 1.5</span>' in html
     assert "Mean cost" in html
     assert "Mean cost" not in render(_report(policies=(other,)))
-    assert "| 1.2500 |" in markdown.document(_report(policies=(row, other)), "figures")
+    assert "| 1.25 |" in markdown.document(_report(policies=(row, other)), "figures")
 
 
 def test_the_archive_keeps_every_part() -> None:
@@ -222,5 +223,36 @@ def test_markdown_has_the_tables() -> None:
         assert heading in text
     assert "| 4 % | 1 to 9 % | 4 of 100 decided images | held |" in text
     assert "| 2 | 4 | 1 | 25 % |" in text
+    assert "| --- | ---: | ---: | ---: | --- |\n| At most 5 %" in text
+    assert "### Images through the stages\n\n![Of 8 images: " in text
     assert "Ranked by luck." in text
     assert "<script" not in text
+    nothing = replace(report, promise="infeasible", certificate=("INFEASIBLE: too few.",))
+    told = markdown.document(nothing, "figures")
+    assert told.index("Nothing is promised") < told.index("INFEASIBLE: too few.")
+
+
+def test_images_that_no_threshold_decides_have_no_score() -> None:
+    never = Thumbnail("a.png", None, "cat", "dog", -np.inf)
+    html = render(_report(deferrals=(never, replace(never, confidence=0.25))))
+    assert "dog</span> (always deferred)" in html
+    assert "dog</span> at 0.2500" in html
+    assert "∞" not in html
+
+
+def test_the_slider_ends_where_nothing_more_can_be_decided() -> None:
+    report = _report()
+    assert "<span>decide everything</span>" in render(report)
+    confidence = np.where(report.accepted, report.confidence, -np.inf)
+    html = render(replace(report, confidence=confidence))
+    assert "<span>decide every image that it may decide</span>" in html
+
+
+def test_a_chart_of_scores_says_what_it_shows() -> None:
+    lines = [Contrast("msp", 0.0, nan, nan, False), Contrast("knn", 2.5, 1.0, 4.0, True)]
+    drawn = contrasts(lines, reference="msp", about="AUGRC on val_select")
+    told = drawn.svg().decode()
+    assert 'role="img"' in told
+    assert "AUGRC on val_select. Difference from msp in thousandths: knn +2.50." in told
+    assert "1e-3" not in told
+    assert drawn.png().startswith(b"\x89PNG")

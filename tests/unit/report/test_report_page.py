@@ -127,7 +127,7 @@ def test_metrics_are_worded_and_rates_are_percentages() -> None:
     assert "0.10 to 9\xa0%" in text
     assert "Coverage at risk 5\xa0%" in text
     assert "0.0109" in text
-    assert "my own1.5000–" in text
+    assert "my own1.500–" in text
 
 
 def test_numbers_of_the_policy_table_are_those_given() -> None:
@@ -326,6 +326,7 @@ def test_percentages(value: float, shown: str) -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
+        (8.7483, "8.748"), (10.7799, "10.78"), (999.96, "1000"), (-1234.5, "-1,234"),
         (0.90123, "0.9012"), (0.010885, "0.0109"), (12345.0, "12,345"), (3.2e-7, "3.20e-07"),
         (0.0, "0"), (-0.25, "-0.2500"), (-inf, "-∞"), (inf, "∞"), (nan, "–"),
     ],
@@ -444,3 +445,14 @@ def _contrast(first: str, second: str) -> float:
 
     low, high = sorted([luminance(first), luminance(second)])
     return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00005471, "0.00005471"), (0.0002, "0.0002"), (8.7483, "8.748"), (1234.56, "1,235"),
+        (0.1 + 0.2, "0.3"), (0.0, "0"), (30.0, "30"), (nan, "–"), (inf, "∞"),
+    ],
+)  # fmt: skip
+def test_costs_have_four_digits_and_no_exponent(value: float, shown: str) -> None:
+    assert wording.cost(value) == shown
