@@ -13,7 +13,9 @@ no such start, and for a single risk without a limit of the coverage, there are 
 2003): then each risk is walked on its own, at an equal share, and a threshold in all walks keeps
 all risks.
 
-Proof, for scores without ties. The start T is the (m + 1)-th largest score, m fixed by how many
+Proof, for scores without ties; a start between equal scores is tested among these in random order,
+and after it only thresholds that keep equal scores together, as `selectkit.risk.threshold` explains
+for one risk. The start T is the (m + 1)-th largest score, m fixed by how many
 rows there are and how many of them each risk is about. If some risk exceeds its alpha at T, its
 test passes with at most the level: given T the rows above are independent draws from what is
 accepted. Else let c be where the walk would enter the next stretch of thresholds that exceed some
@@ -26,9 +28,9 @@ test passes with at most the level whichever stretch T is in.
 With several starts that is not enough: levels that add up from start to start need errors that are
 binomial given all counts, as they are for a single risk (`selectkit.risk.threshold`). Hence the
 shares. A start of a risk that is about some of the rows is a rank among these. Whether there are
-several follows from how many rows the risks are about, not from where these lie. With ties the
-certificate says what the promise rests on. Errors among all rows, as in a miss rate, never fall on
-the way, so that every candidate that passes is certified; such a risk has a share of its own, too.
+several follows from how many rows the risks are about, not from where these lie. Errors among all
+rows, as in a miss rate, never fall on the way, so that every candidate that passes is certified;
+such a risk has a share of its own, too.
 """
 
 from collections.abc import Sequence
@@ -42,10 +44,11 @@ from selectkit.arrays import Bools
 from selectkit.policies.constraints import DEFERRAL, Constraint
 from selectkit.policies.counted import WHOLE, Labels, counted
 from selectkit.risk import Certificate, Infeasible, labels_needed
-from selectkit.risk.assumptions import ASSUMPTIONS, about_ties
+from selectkit.risk.assumptions import ASSUMPTIONS, DRAWN
 from selectkit.risk.budget import labels_needed_at_rate
 from selectkit.risk.certificate import unit
 from selectkit.risk.suffices import verdict_on
+from selectkit.risk.threshold_walk import shuffled_ties
 from selectkit.stats import binomial_pvalue, clopper_pearson_upper, dkw_lower
 from selectkit.stats.multiplicity import multi_start
 
@@ -91,6 +94,7 @@ def certified_together(
     *,
     delta: float,
     positive: int | None,
+    seed: int = 0,
 ) -> tuple[Certificate, ...] | Infeasible:
     """Find the most permissive threshold that keeps every constraint.
 
@@ -101,15 +105,17 @@ def certified_together(
         wanted: The constraints; one on the share deferred at most, and last.
         delta: Probability with which any of them may be broken.
         positive: Code of the positive class, or None.
+        seed: Orders rows of equal score; to be fixed before looking at them.
 
     Returns:
         One certificate per constraint, all for one threshold, or why there are none.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.lexsort((labels, prediction, -scores))  # however the rows came
     s = scores[order]
-    ends = np.append(np.flatnonzero(s[1:] != s[:-1]), len(s) - 1)  # candidates: last of equal rows
-    below = np.append(s[ends[:-1] + 1], -np.inf)
-    counts = [_count(c, prediction[order], labels[order], positive, ends) for c in wanted]
+    order = order[shuffled_ties(s, np.random.default_rng(seed))]
+    deployable = np.append(s[1:] != s[:-1], True)
+    below = np.append(s[1:], -np.inf)
+    counts = [_count(c, prediction[order], labels[order], positive) for c in wanted]
     deferral = next((c for c in counts if c.constraint.risk == DEFERRAL), None)
     risks = [c for c in counts if c is not deferral]
     for_coverage = 0.0 if deferral is None else (_FOR_COVERAGE if risks else 1.0) * delta
@@ -120,7 +126,6 @@ def certified_together(
         if not meets[-1]:
             return _too_few(deferral, delta, for_coverage)
         start = int(np.argmax(meets))
-    best = start
     if risks:
         at_once = np.logical_and.reduce([_affordable(c, level) for c in risks])
         if len(risks) > 1 and at_once.any():  # one start for all, with all of the level
@@ -129,25 +134,34 @@ def certified_together(
         lacking = [c for c in risks if c.n[-1] < labels_needed(c.constraint.alpha, share)]
         if lacking:
             return _too_few(lacking[0], delta, share)
-        walks = [_walk(c, start, share) for c in risks]
-        kept = np.flatnonzero(np.logical_and.reduce([passed for passed, _ in walks]))
+        walks = [_walk(c, start, share, deployable) for c in risks]
+        passed = np.logical_and.reduce([passed for passed, _ in walks])
+        kept = start + np.flatnonzero(passed & deployable[start:])
         if not kept.size:
-            strictest = max(int(np.argmax(p)) if p.any() else first for p, first in walks)
+            strictest = max(
+                int(np.argmax(p)) if p.any() else min(starts, default=0) for p, starts in walks
+            )
             return _too_many(risks, start + strictest, delta, share)
-        best = start + int(kept[-1])
+        best = int(kept[-1])
+        drawn = not all(deployable[start:][starts].all() for _, starts in walks)
+    else:
+        best, drawn = start + int(np.argmax(deployable[start:])), False
     threshold = float(np.nextafter(below[best], np.inf))
-    coverage = (int(ends[best]) + 1) / len(s)
-    ties = about_ties(s[::-1])
+    coverage = (best + 1) / len(s)
+    ties = (DRAWN,) if drawn else ()
     return tuple(_certificate(c, best, threshold, coverage, len(s), delta, ties) for c in counts)
 
 
-def _walk(c: _Counted, first: int, level: float) -> tuple[Bools, int]:
-    """Which candidates from `first` on keep one risk, and the place of the first that is tested."""
+def _walk(c: _Counted, first: int, level: float, deployable: Bools) -> tuple[Bools, list[int]]:
+    """Which candidates from `first` on keep one risk, and the places where testing starts."""
     p = c.pvalues(first)
     if c.constraint.risk in WHOLE:
-        return np.asarray(p <= level), 0
+        return np.asarray(p <= level), []
     starts = [max(first, start) - first for start in _starts(c, first, level)]
-    return multi_start(p, level, starts), starts[0]
+    among_equals = ~deployable[first:]
+    among_equals[starts] = False
+    p[among_equals] = 0.0  # not tested
+    return multi_start(p, level, starts), starts
 
 
 def _affordable(c: _Counted, level: float) -> Bools:
@@ -176,14 +190,15 @@ def _starts(c: _Counted, first: int, level: float) -> list[int]:
 
 
 def _count(
-    constraint: Constraint, prediction: Labels, labels: Labels, positive: int | None, ends: Counts
+    constraint: Constraint, prediction: Labels, labels: Labels, positive: int | None
 ) -> _Counted:
+    rows = np.arange(1, len(labels) + 1)
     if constraint.risk == DEFERRAL:
-        return _Counted(constraint, len(labels), ends + 1, ends + 1, len(labels) - 1 - ends)
+        return _Counted(constraint, len(labels), rows, rows, len(labels) - rows)
     about, wrong = counted(constraint.risk, prediction, labels, positive)
-    accepted = np.cumsum(about, dtype=np.int64)[ends]
-    errors = np.cumsum(wrong, dtype=np.int64)[ends]
-    return _Counted(constraint, int(about.sum()), ends + 1, accepted, errors)
+    accepted = np.cumsum(about, dtype=np.int64)
+    errors = np.cumsum(wrong, dtype=np.int64)
+    return _Counted(constraint, int(about.sum()), rows, accepted, errors)
 
 
 def _certificate(

@@ -1,12 +1,13 @@
 """What must hold for a promise to hold, and what to say where its proof ends.
 
 Walks over thresholds that are taken from the calibration scores themselves are proven for scores
-without ties (`selectkit.risk.threshold`). With ties the true risk jumps from one threshold to the
-next, and where a walk starts depends on how many samples share a score, which may hang together
-with how many of them are errors: what holds then is known from simulations
-(tests/statistical/test_tied_scores.py), not from a proof. The certificate says so. Thresholds that
-other rows fixed, as those of `selectkit.policies.joint` with a guide and of cascades, need no such
-remark.
+without ties (`selectkit.risk.threshold`), and for one target and for gates with ties, too: where a
+walk starts between equal scores, chance says which of them are above. Elsewhere (betting, exits of
+selective sets) the true risk jumps with ties from one threshold to the next, and where a walk
+starts depends on how many samples share a score, which may hang together with how many of them are
+errors: what holds then is known from simulations (tests/statistical/test_tied_scores.py), not from
+a proof. The certificate says so. Thresholds that other rows fixed, as those of
+`selectkit.policies.joint` with a guide and of cascades, need no such remark.
 """
 
 import numpy as np
@@ -15,6 +16,10 @@ import numpy.typing as npt
 ASSUMPTIONS = (
     "the samples to come are drawn independently from the distribution of the calibration split",
     "nothing was chosen on the calibration split except this threshold",
+)
+DRAWN = (
+    "which samples of one score come before the tests start was drawn at random, and the "
+    "probability is over this draw, too"
 )
 GRID = (
     "where testing starts on the given thresholds depends on how many samples they accept: the "

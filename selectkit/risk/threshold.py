@@ -21,27 +21,36 @@ its level. Or the walk comes in through some b_i, and so has passed the test of 
 above b_i. R is alpha at all b_i and a_j, so the mean error between any two of them is alpha, too:
 however the counts distribute these samples over the pieces, their errors are Bin(n, alpha), and the
 test passes with at most its level. The shares of the starts add up to delta as in any fallback
-procedure. With ties or a grid, R jumps, and where to start depends on counts that may hang together
-with errors: the promise then rests on the tests over draws in tests/statistical, and the
-certificate says so among its assumptions. Errors among all samples ("all") need none of this:
-their rate never falls on the way, so whatever is certified beyond the first threshold above alpha
-has at most its errors, ties or not.
+procedure.
+
+Ties. Think of one more coordinate that orders equal scores at random: with it there are no ties,
+and R is continuous. A start that comes to lie between equal scores is tested right there, by the
+samples above it in this order, and its test is as good as any. After it only thresholds that keep
+equal scores together are tested and deployed. The walk may then pass b_i between equal scores
+untested, but meets the end of these next, where R is still above alpha: what lies between errs more
+often than alpha. However the counts distribute the samples over the pieces, the errors there are
+Bin(n, alpha) or more. With a grid that the caller fixed, starts are candidates, picked by counts
+that may hang together with errors: the promise then rests on the tests over draws in
+tests/statistical, and the certificate says so among its assumptions. Errors among all samples
+("all") need none of this: their rate never falls on the way, so whatever is certified beyond the
+first threshold above alpha has at most its errors, ties or not.
 """
 
 from math import log
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, shared_confidence_and_loss
 from selectkit.errors import RiskError
-from selectkit.risk.assumptions import ASSUMPTIONS, GRID, about_ties
+from selectkit.risk.assumptions import ASSUMPTIONS, DRAWN, GRID
 from selectkit.risk.bounded import certify_losses
 from selectkit.risk.certificate import Certificate, Infeasible
 from selectkit.risk.suffices import infeasible
 from selectkit.risk.threshold_candidates import (
-    Candidates,
     Counts,
+    Float64s,
     candidates_of,
     grid_of,
     in_precision_of,
@@ -85,7 +94,8 @@ def certify_threshold(
             errors among all N samples (such as a miss rate), monotone in the threshold; a grid may
             then certify a threshold above all N confidences, which accepts none of them.
         risk: Name of the risk in the certificate: "error", "fnr", "fpr", "miss_rate", ...
-        seed: Shuffles the rows for losses between 0 and 1; to be fixed before looking at them.
+        seed: Orders equal scores where testing starts between them, and shuffles the rows for
+            losses between 0 and 1; to be fixed before looking at them.
 
     Returns:
         The certificate, or why there is none and what would suffice.
@@ -119,18 +129,30 @@ def certify_threshold(
             rng=np.random.default_rng(seed),
         )
     elif grid is None:
-        found = _among_scores(Ranked.of(s, wrong, among_accepted), alpha, delta, risk)
-    if found is None:
-        walk = candidates_of(s.copy(), wrong, grid)
-        found = _among_candidates(walk, len(s), among_accepted, alpha, delta, risk)
+        found = _among_scores(s, wrong, among_accepted, alpha, delta, risk, seed)
+    else:
+        found = _among_candidates(s, wrong, grid, among_accepted, alpha, delta, risk)
     return in_precision_of(confidence, found)
 
 
-def _among_scores(ranked: Ranked, alpha: float, delta: float, risk: str) -> Certificate | None:
-    """The certificate if every distinct score is a candidate, or None."""
-    below = laxest(ranked, alpha, delta)
+def _among_scores(
+    s: Float64s,
+    wrong: npt.NDArray[np.bool_],
+    among_accepted: bool,
+    alpha: float,
+    delta: float,
+    risk: str,
+    seed: int,
+) -> Certificate | Infeasible:
+    """The certificate if every distinct score is a candidate, or why there is none."""
+    ranked = Ranked.of(s, wrong, among_accepted)
+    starts = ranked.starts(alpha, delta, np.random.default_rng(seed))
+    below = laxest(ranked, starts, alpha)
     if below is None:
-        return None
+        walk = candidates_of(s.copy(), wrong, None)
+        return infeasible(
+            walk, alpha=alpha, delta=delta, risk=risk, total=len(s), among_accepted=among_accepted
+        )
     threshold = float(np.nextafter(below, np.inf))
     at = np.array([threshold])
     return certificate_of(
@@ -138,18 +160,25 @@ def _among_scores(ranked: Ranked, alpha: float, delta: float, risk: str) -> Cert
         accepted=len(ranked.scores) - int(np.searchsorted(ranked.scores, threshold)),
         errors=int(ranked.errors(at)[0]),
         n_tested=int(ranked.tested(at)[0]),
-        total=ranked.total,
+        total=len(s),
         alpha=alpha,
         delta=delta,
         risk=risk,
-        remarks=about_ties(ranked.scores) if ranked.among_accepted else (),
+        remarks=(DRAWN,) if any(start.split for start in starts) else (),
     )
 
 
 def _among_candidates(
-    walk: Candidates, total: int, among_accepted: bool, alpha: float, delta: float, risk: str
+    s: Float64s,
+    wrong: npt.NDArray[np.bool_],
+    grid: Float64s,
+    among_accepted: bool,
+    alpha: float,
+    delta: float,
+    risk: str,
 ) -> Certificate | Infeasible:
     """The certificate if the candidates are given, or why there is none."""
+    walk, total = candidates_of(s.copy(), wrong, grid), len(s)
     tested = walk.accepted if among_accepted else np.full_like(walk.accepted, total)
     starts = starts_of(tested, alpha, delta) if among_accepted else _first(tested, delta)
     best = _last_certified(walk.errors, tested, starts, alpha)

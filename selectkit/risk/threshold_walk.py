@@ -4,11 +4,13 @@ A p-value can rise only where an error comes in. So the walk looks at the errors
 scores: sorted scores tell how many samples lie at or above an error, sorted errors how many errors.
 Blocks of errors whose most pessimistic reading passes (all errors of the block, the samples before
 it) are not looked at one by one.
+
+A start is a count of samples. Where equal scores lie astride it, which of them are above is drawn.
 """
 
 from dataclasses import dataclass
 from math import log
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,36 +55,85 @@ class Ranked:
             return np.full(len(values), self.total)
         return np.asarray(len(self.scores) - np.searchsorted(self.scores, values))
 
-    def starts(self, alpha: float, delta: float) -> list[tuple[float, float]]:
-        """The score and the share of delta of each start, from strict to lax."""
+    def starts(self, alpha: float, delta: float, rng: np.random.Generator) -> list["Start"]:
+        """Return the places where testing starts, from strict to lax.
+
+        Args:
+            alpha: Largest allowed risk, in (0, 1).
+            delta: Allowed probability that the promise fails, in (0, 1).
+            rng: Orders equal scores where a start lies between them.
+
+        Returns:
+            Up to a handful.
+        """
         if not len(self.scores):
             return []
         if not self.among_accepted:  # a monotone risk gains nothing from several
-            return [(float(self.scores[-1]), delta)]
+            highest = self.scores[-1:]
+            return [
+                Start(float(highest[0]), int(self.errors(highest)[0]), self.total, delta, False)
+            ]
         counts, share = start_counts(len(self.scores), alpha, delta)
-        values = [float(self.scores[-c]) for c in counts if c <= len(self.scores)]
-        return [(v, min(delta, values.count(v) * share)) for v in dict.fromkeys(values)]
+        found: list[Start] = []
+        for count in counts:
+            if count <= len(self.scores):
+                found.append(self._start(count, share, found[-1:], rng))
+        return found
+
+    def _start(
+        self, count: int, share: float, before: list["Start"], rng: np.random.Generator
+    ) -> "Start":
+        """Draw which of equal scores are among the highest, beside those of the start before."""
+        score = self.scores[-count]
+        ends = np.array([np.nextafter(score, np.inf), score])
+        (n, n_all), (k, k_all) = self.tested(ends).tolist(), self.errors(ends).tolist()
+        if before and before[0].score == score:
+            n, k = before[0].tested, before[0].errors
+        wrong, right = k_all - k, n_all - n - (k_all - k)
+        drawn = int(rng.hypergeometric(wrong, right, count - n))
+        split = count < n_all and wrong > 0 and right > 0
+        return Start(float(score), k + drawn, count, share, split)
 
 
-def laxest(ranked: Ranked, alpha: float, delta: float) -> float | None:
+class Start(NamedTuple):
+    """Where testing starts.
+
+    Attributes:
+        score: Of the last sample that is accepted here.
+        errors: Errors among those that are accepted here.
+        tested: Samples that these are counted among.
+        share: Of delta.
+        split: Which of the samples of this score are accepted here was drawn, and matters.
+    """
+
+    score: float
+    errors: int
+    tested: int
+    share: float
+    split: bool
+
+
+def laxest(ranked: Ranked, starts: list[Start], alpha: float) -> float | None:
     """Return the largest score that may not be accepted: -inf if all may, None if nothing is sure.
 
     Args:
         ranked: The samples.
+        starts: Theirs.
         alpha: Largest allowed risk, in (0, 1).
-        delta: Allowed probability that the promise fails, in (0, 1).
 
     Returns:
         A score v such that "accept above v" passed its test and all before it.
     """
     best: float | None = None
-    carried, starts = 0.0, ranked.starts(alpha, delta)
-    for i, (first, share) in enumerate(starts):
-        stop = starts[i + 1][0] if i + 1 < len(starts) else -np.inf
-        level = carried + share
-        failed = _first_failure(ranked, first, stop, alpha, level)
-        if failed != first:
-            best = stop if failed is None else failed
+    carried = 0.0
+    for i, start in enumerate(starts):
+        stop = starts[i + 1].score if i + 1 < len(starts) else -np.inf
+        level, carried = carried + start.share, 0.0
+        if binomial_pvalue(start.errors, start.tested, alpha) > level:
+            continue
+        failed = _first_failure(ranked, start.score, stop, alpha, level)
+        below = stop if failed is None else failed
+        best = below if below < start.score else best
         carried = level if failed is None else 0.0
     return best
 
@@ -91,10 +142,8 @@ def _first_failure(
     ranked: Ranked, first: float, stop: float, alpha: float, level: float
 ) -> float | None:
     """First score v in (stop, first] at which "accept from v on" does not pass, or None."""
-    if not _pass(ranked, np.array([first]), alpha, level)[0]:
-        return first
     low = int(np.searchsorted(ranked.failures, stop, side="right"))
-    high = int(np.searchsorted(ranked.failures, first))
+    high = int(np.searchsorted(ranked.failures, first, side="right"))
     falling = ranked.failures[low:high][::-1]
     heads = falling[::_BLOCK]
     tails = falling[np.minimum(np.arange(len(heads)) * _BLOCK + _BLOCK, len(falling)) - 1]
@@ -135,3 +184,17 @@ def exponent(errors: Counts | Float64s, n: Counts, alpha: float) -> Float64s:
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = np.where(rate > 0, rate * np.log(rate / alpha), 0.0)
     return np.asarray(n * (entropy + (1 - rate) * np.log((1 - rate) / (1 - alpha))))
+
+
+def shuffled_ties(scores: Float64s, rng: np.random.Generator) -> Counts:
+    """Return an order, shape (N,), in which only samples of equal score change places, at random.
+
+    Args:
+        scores: Shape (N,), N >= 1, sorted either way.
+        rng: Source of randomness.
+
+    Returns:
+        Indices into the sorted samples.
+    """
+    run = np.cumsum(np.append(True, scores[1:] != scores[:-1]))
+    return np.lexsort((rng.random(len(scores)), run))
