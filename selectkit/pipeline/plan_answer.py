@@ -197,7 +197,8 @@ class Plan:
             needed = labels_needed(self.target.alpha, self.delta)
             if last.n * (self.share or 1.0) < 2 * needed:
                 return f"{line}; it takes at least {needed:,} {self.evidence}"
-            return f"{line}: as far as val_select shows, with these scores no number of labels will do"
+            line += ": as far as val_select shows"
+            return f"{line}, with these scores no number of labels will do"
         rate = self.curves[0].true_rate
         if rate >= self.target.alpha:
             return (
