@@ -47,13 +47,15 @@ class Inputs:
             The inputs; no feature has been read.
 
         Raises:
-            ConfigError: If a view is named twice.
+            ConfigError: If a view or a feature is named twice.
             DataError: If there are too few labels or classes, or no such positive label.
             CacheError: If the store lacks the view, or is damaged.
         """
-        names = config.view.split("+")
-        if len(set(names)) < len(names):
-            raise ConfigError(f"view = {config.view!r} names a view twice; name each once.")
+        for what in ("view", "feature"):
+            names = getattr(config, what).split("+")
+            if len(set(names)) < len(names):
+                asked = "+".join(names)
+                raise ConfigError(f"{what} = {asked!r} names a {what} twice; name each once.")
         view_hash(store, config.view)  # refuses a view that is not there
         train = _rows(store, config, "train")
         select = recode(_rows(store, config, "val_select"), train.classes)

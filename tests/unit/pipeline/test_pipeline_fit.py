@@ -183,6 +183,15 @@ def test_views_side_by_side(store: FeatureStore, tmp_path: Path) -> None:
         fit(place(store), out=run, view="base+third")
 
 
+@pytest.mark.parametrize("what", ["view", "feature"])
+def test_what_is_named_twice_is_refused(store: FeatureStore, tmp_path: Path, what: str) -> None:
+    name = {"view": "base", "feature": "cls"}[what]
+    settings: dict[str, Any] = {what: f"{name}+{name}"}
+    with pytest.raises(ConfigError, match=f"names a {what} twice; name each once"):
+        fit(place(store), out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_rows_of_several_views_are_those_that_all_have(store: FeatureStore, tmp_path: Path) -> None:
     x, _ = blobs(400, k=3)
     add_view(store, "other", x, shards=3)
