@@ -24,6 +24,7 @@ from selectkit.heads.starting import hidden_of, weights_under
 from selectkit.heads.trained import Assembly, Criterion, TrainedHead, negative_log_likelihood
 from selectkit.heads.training.batches import WORKING_SET, HeldOut, batches, steps_per_epoch
 from selectkit.heads.training.conformal import ConformalRisk, ConformalSets
+from selectkit.heads.training.memory import require_room
 from selectkit.heads.training.recipe import Epoch, Recipe
 from selectkit.heads.training.source import FeatureRows
 
@@ -85,7 +86,8 @@ def fit_many(
 
     Raises:
         DataError: If an array is wrong, no row is labelled, or only one class occurs.
-        ConfigError: If a recipe is not one for this head, or the device cannot be used.
+        ConfigError: If a recipe is not one for this head, or needs more memory than there is, or
+            the device cannot be used.
         ArtifactError: If the checkpoint is damaged or belongs to another fit.
     """
     for recipe in recipes:
@@ -93,10 +95,14 @@ def fit_many(
     _check_device(device)
     data = TrainingData.of(features, labels, select, n_classes)
     _check_starts(recipes, starts, data)
+    groups, outputs = _groups(recipes), head.outputs_for(len(data.present))
+    for members in groups:
+        shape = data.train.n_features, outputs, data.train.n_rows
+        require_room([recipes[i] for i in members], *shape, device)
     heads: dict[int, H | DataError] = {}
     files = []
     kept: dict[Any, Any] = {}
-    for group, members in enumerate(_groups(recipes)):
+    for group, members in enumerate(groups):
         path = None if checkpoint is None else _part(checkpoint, group)
         files.append(path)
         outcomes = _train_group(

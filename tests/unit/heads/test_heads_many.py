@@ -22,6 +22,7 @@ from selectkit.heads import (
     ThreeHead,
     fit_many,
 )
+from selectkit.heads.training import memory
 
 Data = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
@@ -201,3 +202,29 @@ def test_plain_sam_may_use_the_whole_batch() -> None:
 def test_a_device_that_cannot_be_used_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="cannot be used here: use 'cpu' or a CUDA device"):
         MlpHead.fit(*_data(), select=_data(seed=1), n_classes=3, recipe=BASE, device=device)
+
+
+def test_weights_that_no_memory_holds_are_refused_before_anything_is_trained() -> None:
+    huge = replace(BASE, hidden=10**15)
+    epochs: list[int] = []
+    with pytest.raises(ConfigError, match=r"^hidden = 1000000000000000: the weights take 36,000,0"):
+        fit_many(
+            MlpHead, *_data(), select=_data(seed=1), n_classes=3, recipes=[BASE, huge],
+            on_epoch=lambda i, epoch: epochs.append(epoch.epoch),
+        )  # fmt: skip
+    assert not epochs
+
+
+def test_room_is_that_of_all_that_is_trained_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = replace(BASE, hidden=1000, batch_size=24)
+    weights = 4 * (1000 * (5 + 3 + 1) + 3)
+    least = 5 * weights + 4 * 1000 * 24  # weights, average, two moments, gradient; slopes
+    monkeypatch.setattr(memory, "memory_of", lambda device: 3 * least)
+    three, four = ([replace(wide, seed=s) for s in range(n)] for n in (3, 4))
+    memory.require_room(three, 5, 3, 300, "cpu")
+    with pytest.raises(ConfigError, match="the weights of 4 heads that are trained together take"):
+        memory.require_room(four, 5, 3, 300, "cpu")
+    lighter = [replace(r, optimizer="sgd", averaging=None) for r in four]
+    memory.require_room(lighter, 5, 3, 300, "cpu")
+    memory.require_room([replace(r, accumulation=24) for r in four], 5, 3, 300, "cpu")
+    memory.require_room([replace(r, hidden=None) for r in four], 10**15, 3, 300, "cpu")
