@@ -80,8 +80,8 @@ def command(
     """Fit a head on the cached features of train, selected on val_select.
 
     Its logits for every row, and those of its gate, are written back to the
-    store. An interrupted fit goes on where it stopped: give the same command
-    again.
+    store. A fit that Ctrl-C or SIGTERM interrupted goes on where it stopped:
+    give the same command again.
 
     Examples:
       selectkit fit road.zarr --out run
@@ -121,10 +121,12 @@ def command(
 
 def _one(store: str, out: str, config: FitConfig, hidden: bool) -> "FitSummary":
     from selectkit.cli.curves import live_curves
+    from selectkit.cli.termination import ended_by_sigterm
     from selectkit.pipeline import fit
     from selectkit.pipeline.recipes import epochs_judged_by
 
-    with live_curves(config.epochs, epochs_judged_by(config), hidden) as curves:
+    told = config.epochs, epochs_judged_by(config), hidden
+    with ended_by_sigterm(), live_curves(*told) as curves:
         return fit(store, out=out, config=config, watch=curves.add)
 
 
@@ -132,12 +134,13 @@ def _many(
     store: str, out: str, file: Path, config: FitConfig, sort: str, hidden: bool
 ) -> "SweepSummary":
     from selectkit.cli.output import progress_bar
+    from selectkit.cli.termination import ended_by_sigterm
     from selectkit.pipeline import sweep
     from selectkit.pipeline.trials import require_column
 
     require_column(sort, file, config)
     best = float("inf")
-    with progress_bar("sweep", "heads", hidden) as bar:
+    with ended_by_sigterm(), progress_bar("sweep", "heads", hidden) as bar:
         task = bar.task_ids[0]
 
         def watch(name: str, epoch: "Epoch") -> None:

@@ -193,6 +193,52 @@ def test_ctrl_c_says_how_to_go_on(
     assert cli("fit", store, "--out", tmp_path / "r", "--head", "mlp", *SMALL).code == 0
 
 
+@pytest.mark.parametrize("sweep", [False, True])
+def test_sigterm_says_how_to_go_on(
+    cli: Cli, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: bool
+) -> None:
+    from selectkit.pipeline import fit, training
+
+    file = tmp_path / "sweep.toml"
+    file.write_text("[grid]\nseed = [0, 1]\n")
+    more = ("--sweep", file) if sweep else ()
+    command = ("fit", store, "--out", tmp_path / "r", "--head", "mlp", *SMALL, *more)
+    epochs: list[int] = []
+
+    def terminate(place: Path, event: str, **values: Any) -> None:
+        if event == "epoch":
+            epochs.append(values["epoch"])
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    ignored: list[int] = []
+
+    def earlier(number: int, frame: object) -> None:
+        ignored.append(number)
+
+    before = signal.signal(signal.SIGTERM, earlier)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys.modules[fit.__module__], "log_event", terminate)
+            result = cli(*command)
+        assert signal.getsignal(signal.SIGTERM) is earlier
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result.code, epochs, ignored) == (130, [1], [])
+    assert result.err == "error: interrupted; run the same command again to go on\n"
+    assert list((tmp_path / "r" / "checkpoint").iterdir())
+    assert cli(*command).code == 0
+    assert not (tmp_path / "r" / "checkpoint").exists()
+
+
+def test_more_hidden_units_than_memory_are_one_line(cli: Cli, store: Path, tmp_path: Path) -> None:
+    done = cli("fit", store, "--out", tmp_path / "r", "--head", "mlp", "--hidden", 10**15)
+    assert done.code == 2
+    assert done.err.startswith("error: hidden = 1000000000000000: the weights take ")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
 def test_tensorboard(cli: Cli, store: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run = tmp_path / "run"
