@@ -5,7 +5,7 @@ Plain Zarr v3, readable by any Zarr reader, laid out so that a local store can b
 
 from selectkit.cache.index import Index, IndexPart
 from selectkit.cache.info import StoreInfo, ViewSummary
-from selectkit.cache.lock import BusyError
+from selectkit.cache.lock import BusyError, UnwritableError
 from selectkit.cache.reading import Features, Rows
 from selectkit.cache.repair import repair
 from selectkit.cache.sharded import ShardedArray
@@ -27,6 +27,7 @@ __all__ = [
     "ShardedArray",
     "SplitScheme",
     "StoreInfo",
+    "UnwritableError",
     "ViewInfo",
     "ViewSummary",
     "repair",

@@ -28,6 +28,10 @@ class BusyError(CacheError):
     """Somebody else is writing."""
 
 
+class UnwritableError(CacheError):
+    """The place is read-only, full, or not the user's to write."""
+
+
 class Lock(Protocol):
     """The right to write one store; what its methods promise is said at `WriteLock`.
 
@@ -96,7 +100,7 @@ class WriteLock:
 
         Raises:
             BusyError: If somebody else is writing the store.
-            CacheError: If the place cannot be written.
+            UnwritableError: If the place cannot be written.
         """
         with _guard:
             outermost = not self.is_held
@@ -163,7 +167,7 @@ class WriteLock:
         try:
             self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise CacheError(f"{self._root} cannot be written: {error.strerror}.") from None
+            raise UnwritableError(f"{self._root} cannot be written: {error.strerror}.") from None
         if not self._try(fcntl.LOCK_SH if shared else fcntl.LOCK_EX, 0):
             os.close(self._handle)
             raise BusyError(self._busy())

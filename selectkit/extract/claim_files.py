@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from selectkit.cache import BusyError, FeatureStore
+from selectkit.cache import BusyError, FeatureStore, UnwritableError
 from selectkit.cache.owner import identity, is_gone
 from selectkit.errors import CacheError
 
@@ -87,7 +87,7 @@ class FileClaims:
     def tidy(self) -> None:
         """Remove what dead processes left; the last of several that run does it."""
         folder = self._folder
-        with suppress(BusyError), self._store.writing():
+        with suppress(BusyError, UnwritableError), self._store.writing():
             with suppress(FileNotFoundError):
                 for file in folder.iterdir():
                     if file.stem.isdecimal() and self._store.finished(self._view, int(file.stem)):

@@ -14,7 +14,7 @@ from selectkit.extract.decode import JpegDecoder
 from selectkit.extract.feed import Loaded
 from selectkit.extract.plan import part_of
 from selectkit.extract.preprocess import Preprocessing
-from selectkit.extract.session import Extraction, Tell
+from selectkit.extract.session import Computed, Extraction, Tell
 from selectkit.extract.setup import Settings, StoreDtype
 from selectkit.extract.sources import Source
 from selectkit.extract.stop import StopRequest
@@ -149,7 +149,7 @@ def run(
     with StopRequest() as stop, part as work:
         mine = [k for k in part_of(work.store.n_shards, shard_range) if k in work.todo]
         tell = _teller(progress, sum(work.todo[k] for k in mine), began)
-        done = work.compute(mine, tell, stop)
+        done = work.compute(mine, tell, stop) if mine else Computed(0, 0, frozenset(), Timings())
     seconds, rows = time.monotonic() - began, work.store.rows
     return ExtractionSummary(
         rows=rows,

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from selectkit.cache import FeatureStore
+from selectkit.cache import FeatureStore, UnwritableError
 from selectkit.errors import CacheError
 from selectkit.extract.backbones import Backbone
 from selectkit.extract.claims import Claims, tidy
@@ -101,9 +101,12 @@ class Extraction:
             )
             stack.enter_context(quiet_pillow())
             stack.enter_context(_disk_errors(store))
-            stack.enter_context(
-                store.sharing(partial(setup.prepare, store), partial(setup.prepared, store))
-            )
+            prepare, prepared = partial(setup.prepare, store), partial(setup.prepared, store)
+            try:
+                stack.enter_context(store.sharing(prepare, prepared))
+            except UnwritableError:
+                if not prepared() or unfinished(store, self.settings.view):
+                    raise  # else there is nothing to write
             todo = unfinished(store, self.settings.view)
             self.todo = {shard: len(store.shard_rows(shard)) for shard in todo}
             self.changes = setup.changes

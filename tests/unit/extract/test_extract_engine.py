@@ -1,6 +1,9 @@
+import errno
+import os
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,42 @@ def _image(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
     from PIL import Image
 
     return Image.fromarray(pixels)
+
+
+def test_a_store_that_cannot_be_written_needs_no_writing_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = image_folder(tmp_path / "images", {"a": 5, "b": 4}), tmp_path / "s.zarr"
+    again = partial(extract, store_path=store, backbone=STUB, rows_per_shard=5)
+    again(open_source(folder))
+    before = content(store)
+    open_file = os.open
+
+    def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if str(path).startswith(str(store)) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return open_file(path, flags, *rest, **more)
+
+    def forbid(path: Any, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        for name in ("mkdir", "unlink", "rmdir", "rename", "replace", "utime"):
+            patch.setattr(os, name, forbid)
+        summary = again(open_source(folder))
+        assert (summary.rows, summary.skipped, summary.done_now) == (9, 9, 0)
+        assert not summary.interrupted
+        assert content(store) == before
+        for more in ({"view": "other"}, {"rescan": True}):
+            with pytest.raises(CacheError, match=r"s\.zarr cannot be written: Read-only file"):
+                again(open_source(folder), **more)
+    image_folder(folder, {"c": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(CacheError, match=r"s\.zarr cannot be written: Read-only file"):
+            again(open_source(folder))
+    assert content(store) == before
 
 
 def test_second_run_does_nothing(tmp_path: Path) -> None:
