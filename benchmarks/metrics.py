@@ -3,12 +3,11 @@
 Run `python -m benchmarks.metrics > benchmarks/results/metrics.jsonl`. The floor of the areas is one
 argsort; the floor of the bootstrap re-evaluates one metric of the presorted sample on drawn and
 sorted ranks, and the naive loop sorts every resample. Packages that are not installed are left out;
-`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds, of all
-threads together, where no others are named.
+`PYTHONPATH` may name a folder of packages (`pip install --target`). Times are CPU seconds of all
+threads together, unless they are called wall seconds.
 """
 
 import argparse
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, process_time
@@ -24,7 +23,6 @@ from benchmarks._figures import figure, middle
 from benchmarks._metrics_peers import Rival
 from benchmarks._metrics_plain import Floats, Labels
 from selectkit import metrics as m
-from selectkit.threads import usable_cores
 
 AREAS = ("aurc", "augrc")
 TOGETHER = (*AREAS, "risk_at_coverage@0.8")
@@ -49,10 +47,9 @@ def report(
     floors: Sequence[Rival],
     others: Sequence[Rival],
     repetitions: int,
-    clock: Callable[[], float] = process_time,
 ) -> None:
     """Print times, ours over the floors' and the peers' over ours, and what answers differ by."""
-    found = times([ours, *floors, *others], repetitions, clock)
+    found = times([ours, *floors, *others], repetitions, process_time)
     for rival in (ours, *floors, *others):
         number, spread = middle(found[rival.name])
         figure(f"{question}: {rival.name}", number, "s", spread=spread, packages=rival.packages)
@@ -122,12 +119,9 @@ def bootstraps(n: int, replicates: int, repetitions: int, rivals: bool) -> None:
         share=few / replicates,
     )
     slow = [naive, *(peers.bootstraps(s, e, replicates) if rivals else [])]
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
     report(question, ours, [presorted], slow, repetitions)
-    os.sched_setaffinity(0, cores)
     number, spread = middle(times([ours], repetitions, perf_counter)[ours.name])
-    figure(f"{question}: {ours.name}, all cores, wall", number, "s", spread=spread)
+    figure(f"{question}: {ours.name}, wall", number, "s", spread=spread)
     figure(f"{question}: {ours.name}, memory", peak(ours.action) / 1e6, "MB")
 
 
@@ -143,11 +137,8 @@ def peak(action: Callable[[], object]) -> int:
 def calibration(n: int, repetitions: int) -> None:
     p, y = distributions(n, 10)
     top_labels(f"ECE-15, n = {n:,}, K = 10", p, y, repetitions)
-    cores = f"wall seconds of {usable_cores()} cores"
-    top_labels(f"ECE-15, n = {n:,}, K = 10, {cores}", p, y, repetitions, perf_counter)
     q = p.astype(np.float32)
     top_labels(f"ECE-15, n = {n:,}, K = 10, float32", q, y, repetitions)
-    top_labels(f"ECE-15, n = {n:,}, K = 10, float32, {cores}", q, y, repetitions, perf_counter)
     report(
         f"smooth ECE, n = {n:,}, K = 10",
         Rival(
@@ -160,37 +151,28 @@ def calibration(n: int, repetitions: int) -> None:
         repetitions,
     )
     top, right = p.max(axis=1), p.argmax(axis=1) == y
-    for clock, how in ((process_time, ""), (perf_counter, f", {cores}")):
-        report(
-            f"ECE-15 of confidences, n = {n:,}{how}",
-            Rival(
-                "selectkit",
-                lambda: m.confidence_ece(top, right),
-                answers=lambda: {"ECE": m.confidence_ece(top, right)},
-            ),
-            [Rival("plain numpy", lambda: plain.plain_confidence_ece(top, right))],
-            peers.binned_confidences(top, right.astype(np.float64)),
-            repetitions,
-            clock,
-        )
+    report(
+        f"ECE-15 of confidences, n = {n:,}",
+        Rival(
+            "selectkit",
+            lambda: m.confidence_ece(top, right),
+            answers=lambda: {"ECE": m.confidence_ece(top, right)},
+        ),
+        [Rival("plain numpy", lambda: plain.plain_confidence_ece(top, right))],
+        peers.binned_confidences(top, right.astype(np.float64)),
+        repetitions,
+    )
     null = Rival("selectkit", lambda: m.ece_null_level(top))
     report(f"null level of ECE-15, n = {n:,}", null, [], [], repetitions)
 
 
-def top_labels(
-    question: str,
-    p: npt.NDArray[Any],
-    y: Labels,
-    repetitions: int,
-    clock: Callable[[], float] = process_time,
-) -> None:
+def top_labels(question: str, p: npt.NDArray[Any], y: Labels, repetitions: int) -> None:
     report(
         question,
         Rival("selectkit", lambda: m.ece(p, y), answers=lambda: {"ECE": m.ece(p, y)}),
         [Rival("plain numpy", lambda: plain.plain_ece(p, y))],
         peers.binned(p, y),
         repetitions,
-        clock,
     )
 
 

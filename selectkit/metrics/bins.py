@@ -1,22 +1,18 @@
 """Bins of confidences: right-closed, (k/M, (k+1)/M], with 0 in the first; or of equal mass."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from selectkit.errors import DataError
-from selectkit.threads import usable_cores
 
-T = TypeVar("T")
 Float64s = npt.NDArray[np.float64]
 Scheme = Literal["width", "mass"]
 
 _BLOCK = 1 << 15
-_WORTH_THREADS = 1 << 18  # rows
 _FEW = 64  # edges: comparing with all of them is faster than searching among them
 _BELOW = 1 - 2.0**-50  # products round by less than that
 
@@ -98,24 +94,6 @@ class Bins:
             for i, each in enumerate(what):
                 total[i] += np.bincount(index, each[rows], n_bins)
         return total
-
-
-def in_pieces(work: Callable[[slice], T], n: int, n_bins: int = 1) -> list[T]:
-    """Do some work for `pieces`, on all free cores where there are many rows.
-
-    Args:
-        work: What to do for some rows; called from several threads.
-        n: N, the number of rows.
-        n_bins: See `pieces`.
-
-    Returns:
-        What it returned, in order, however many cores there are.
-    """
-    cores = usable_cores() if n >= _WORTH_THREADS else 1
-    if cores == 1:
-        return [work(rows) for rows in pieces(n, n_bins)]
-    with ThreadPoolExecutor(cores) as pool:
-        return list(pool.map(work, pieces(n, n_bins)))
 
 
 def pieces(n: int, n_bins: int = 1) -> Iterator[slice]:

@@ -4,15 +4,14 @@ A bootstrap resample is a vector of counts that sum to N. With counts as weights
 sample once, whatever the number of replicates, and gives exactly the value of the materialised
 resample. Samples that belong together (frames of a video, tiles of a site) are resampled as
 whole groups; strata keep their sizes. Metrics evaluated in one call share their resamples, so
-their differences are paired. Replicates are drawn in chunks with a seed each, on all free cores,
-and do not depend on how many cores there are.
+their differences are paired. Replicates are drawn in chunks that stay in the cache, with a seed
+each, on one core: threads would wait for each other between so short pieces of work.
 
 Source: Efron and Tibshirani (1993), "An Introduction to the Bootstrap"; percentile intervals of
 chapter 13, bias-corrected and accelerated (BCa) ones of chapter 14.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -23,7 +22,7 @@ from scipy.special import ndtr, ndtri
 from selectkit.arrays import ArrayLike, Ints
 from selectkit.errors import DataError
 from selectkit.metrics.resample import CHUNK, Units
-from selectkit.threads import blas_threads_for, usable_cores
+from selectkit.threads import blas_threads_for
 
 Float64s: TypeAlias = npt.NDArray[np.float64]
 
@@ -32,7 +31,6 @@ Statistics: TypeAlias = Callable[[Ints], Mapping[str, Float64s]]
 
 Method = Literal["percentile", "bca"]
 
-_WORTH_THREADS = 2_000_000  # counts in all
 _JACKKNIFE_BLOCKS = 400
 
 
@@ -110,7 +108,7 @@ def replicate(
     """Return each statistic on the sample itself, and its replicates of shape (B,).
 
     Args:
-        *statistics: As in `bootstrap_statistics`; they may be called from several threads.
+        *statistics: As in `bootstrap_statistics`.
         n: N, the number of samples.
         n_replicates: Number of resamples, >= 1.
         groups: Shape (N,), resampled as wholes, or None.
@@ -137,13 +135,8 @@ def replicate(
         return _evaluate(statistics, units.draw(size, np.random.Generator(np.random.SFC64(seed))))
 
     values = {k: float(v[0]) for k, v in _evaluate(statistics, np.ones((1, n), np.uint8)).items()}
-    workers = usable_cores() if n * n_replicates > _WORTH_THREADS else 1
     with blas_threads_for(CHUNK):
-        if workers == 1:
-            chunks = list(map(chunk, sizes, seeds))
-        else:
-            with ThreadPoolExecutor(workers) as pool:
-                chunks = list(pool.map(chunk, sizes, seeds))
+        chunks = list(map(chunk, sizes, seeds))
     return values, {k: np.concatenate([each[k] for each in chunks]) for k in values}
 
 

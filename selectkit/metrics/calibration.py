@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, real_array, regular_array, shared_chances
 from selectkit.errors import DataError
-from selectkit.metrics.bins import Bins, Scheme, in_pieces, pieces, require_bins
+from selectkit.metrics.bins import Bins, Scheme, pieces, require_bins
 from selectkit.metrics.labelled import Labelled, top_label
 
 Float64s = npt.NDArray[np.float64]
@@ -262,13 +262,10 @@ def debiased_squared_ece(
 
 def binned_gap(confidence: Float64s, right: npt.NDArray[Any], n_bins: int, scheme: Scheme) -> float:
     """Return the mean absolute gap over bins of confidences (N,) and outcomes (N,)."""
-    bins = Bins.of(confidence, n_bins, scheme)
-
-    def summed(rows: slice) -> Float64s:
+    bins, sums = Bins.of(confidence, n_bins, scheme), np.zeros(n_bins)
+    for rows in pieces(len(confidence), n_bins):
         gaps = confidence[rows] - right[rows]
-        return np.asarray(np.bincount(bins.index(confidence[rows]), gaps, n_bins), np.float64)
-
-    sums = sum(in_pieces(summed, len(confidence), n_bins), np.zeros(n_bins))
+        sums += np.bincount(bins.index(confidence[rows]), gaps, n_bins)
     return float(np.abs(sums).sum() / len(confidence))
 
 

@@ -20,7 +20,6 @@ from selectkit.arrays import (
     shared_class_labels,
 )
 from selectkit.errors import DataError
-from selectkit.metrics.bins import in_pieces
 
 Float64s = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating[Any]]
@@ -107,11 +106,8 @@ class Labelled:
         """K."""
         return int(self.probabilities.shape[1])
 
-    def blocks(self, rows: slice = slice(None)) -> Iterator[Block]:
-        """Yield rows in order.
-
-        Args:
-            rows: Which, one after the other; all of them by default.
+    def blocks(self) -> Iterator[Block]:
+        """Yield all rows in order.
 
         Yields:
             Blocks in float32 where the probabilities are, else in float64.
@@ -122,16 +118,15 @@ class Labelled:
         dtype: type[np.floating[Any]] = np.float64
         if self.probabilities.dtype == np.float32:
             dtype = np.float32
-        begin, end, _ = rows.indices(len(self))
         height = max(16, _ENTRIES // self.n_classes)
-        for first in range(begin, end, height):
-            block = slice(first, min(first + height, end))
+        for first in range(0, len(self), height):
+            rows = slice(first, first + height)
             with np.errstate(over="ignore"):
-                p = self.probabilities[block].astype(dtype, copy=False)
+                p = self.probabilities[rows].astype(dtype, copy=False)
             columns = p.T if self.n_classes >= _WIDE else np.ascontiguousarray(p.T)
             top = columns.max(axis=0)
             require_distributions(columns.T, top.max(), first)
-            yield Block(block, columns, top, self.labels[block])
+            yield Block(rows, columns, top, self.labels[rows])
 
     def check(self) -> None:
         """Refuse what `blocks` refuses.
@@ -167,11 +162,7 @@ def top_label(data: Labelled) -> tuple[Float64s, Bools]:
         DataError: If a value or the sum of a row is not that of a distribution.
     """
     confidence, right = np.empty(len(data)), np.empty(len(data), dtype=np.bool_)
-
-    def read(rows: slice) -> None:
-        for block in data.blocks(rows):
-            confidence[block.rows] = block.top
-            right[block.rows] = block.right
-
-    in_pieces(read, len(data))
+    for block in data.blocks():
+        confidence[block.rows] = block.top
+        right[block.rows] = block.right
     return confidence, right

@@ -1,6 +1,5 @@
 """Calibration errors by their definitions; Murphy's identity; nulls; smooth curves; subsets."""
 
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,6 @@ from scipy import stats as scipy_stats
 
 from selectkit import metrics as m
 from selectkit.errors import DataError
-from selectkit.metrics import bins
 from tests.unit.metrics import naive_metrics as naive
 
 Floats = npt.NDArray[np.float64]
@@ -257,22 +255,3 @@ def test_float32_probabilities_give_what_their_values_give_in_float64(k: int) ->
     for metric in (m.ece, m.mce, m.classwise_ece, m.nll, m.brier):
         assert metric(p, y) == pytest.approx(metric(p.astype(np.float64), y), rel=1e-12), metric
     assert m.ece(p, y, scheme="mass") == m.ece(p.astype(np.float64), y, scheme="mass")
-
-
-def test_the_number_of_cores_changes_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
-    r = rng(5)
-    p = r.dirichlet([0.4, 0.4, 0.4], bins._WORTH_THREADS + 17)
-    y = r.integers(0, 3, len(p))
-    found = []
-    for cores in (1, 2, 5):
-        monkeypatch.setattr(bins, "usable_cores", partial(int, cores))
-        found.append((m.ece(p, y), m.confidence_ece(p[:, 0], y == 0), m.smooth_ece(p, y)))
-    assert found[0] == found[1] == found[2]
-
-
-def test_a_bad_row_is_named_whoever_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bins, "usable_cores", lambda: 3)
-    p = np.full((bins._WORTH_THREADS + 5, 2), 0.5, dtype=np.float32)
-    p[-3] = 0.7
-    with pytest.raises(DataError, match=f"row {len(p) - 3} are not a distribution"):
-        m.ece(p, np.zeros(len(p), dtype=np.int64))

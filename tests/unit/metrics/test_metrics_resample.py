@@ -3,7 +3,6 @@
 import threading
 import tracemalloc
 from collections.abc import Callable
-from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
@@ -259,19 +258,6 @@ def test_bca_at_its_limits() -> None:
     assert np.isnan(bca_interval(1.0, np.array([np.nan, np.nan, 1.0]), one, 0.95).low)
     constant = bca_interval(0.3, np.full(100, 0.3), np.full(5, np.nan), 0.95)
     assert (constant.low, constant.high) == (0.3, 0.3)
-
-
-def test_replicates_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    r = rng(7)
-    s, e = r.random(3000), r.random(3000) < 0.2
-    results = []
-    module = import_module("selectkit.metrics.bootstrap")
-    for cores in (1, 3):
-        monkeypatch.setattr(module, "usable_cores", lambda n=cores: n)
-        results.append(
-            m.bootstrap(["aurc", "augrc"], s, e, n_replicates=700, rng=rng(8), method="bca")
-        )
-    assert results[0] == results[1]
 
 
 def test_memory_is_bounded() -> None:
