@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def heads(files: Files, view: str) -> dict[str, HeadInfo]:
-    """Return classes and hash of every head whose logits a view holds; see `FeatureStore.heads`."""
+    """Return what is known of every head whose logits a view holds; see `FeatureStore.heads`."""
     folder = f"views/{view}/logits"
     names = [name for name in files.folders(folder) if files.exists(f"{folder}/{name}/zarr.json")]
     return {name: HeadInfo.read(files, view, name) for name in names}

@@ -556,7 +556,7 @@ class FeatureStore:
             DataError: If the shape is wrong or the logits of a row with features are not finite.
         """
         layout.checked_name(head, "head")
-        info = HeadInfo(tuple(classes), head_hash)
+        info = HeadInfo(tuple(classes), head_hash, self.splits.to_dict())
         with self.writing(_PATIENCE):
             logits_.write(self, view, head, logits, info)
 
@@ -575,7 +575,7 @@ class FeatureStore:
             logits_.remove(self, view, head)
 
     def heads(self, view: str) -> dict[str, HeadInfo]:
-        """Return classes and hash of every head whose logits a view holds, by name."""
+        """Return what is known of every head whose logits a view holds, by name."""
         return logits_.heads(self.files, view)
 
     def logits(self, view: str, head: str) -> ShardedArray:

@@ -127,10 +127,18 @@ class ViewInfo:
 
 @dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """Whose logits an array holds: label names of its K columns, content hash of the head."""
+    """Whose logits an array holds.
+
+    Attributes:
+        classes: Label names of its K columns.
+        head_hash: Content hash of the head.
+        splits: How the store was split when they were written, as `SplitScheme.to_dict`; None in
+            stores that do not say.
+    """
 
     classes: tuple[str, ...]
     head_hash: str
+    splits: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, files: Files, view: str, head: str) -> Self:
@@ -148,11 +156,17 @@ class HeadInfo:
             CacheError: If it is missing or damaged.
         """
         attributes = layout.read_zarr(files, layout.logits_folder(view, head))["attributes"]
-        return cls(tuple(attributes["classes"]), attributes["head_hash"])
+        classes, splits = tuple(attributes["classes"]), attributes.get("splits")
+        return cls(classes, attributes["head_hash"], splits)
 
     def document(self, rows: int, rows_per_shard: int) -> dict[str, Any]:
         """Return the zarr.json of the logits' array."""
-        attributes = {"classes": list(self.classes), "head_hash": self.head_hash}
+        attributes: dict[str, Any] = {
+            "classes": list(self.classes),
+            "head_hash": self.head_hash,
+        }
+        if self.splits is not None:
+            attributes["splits"] = dict(self.splits)
         shape = (rows, len(self.classes))
         return layout.array_document(shape, rows_per_shard, "float32", attributes)
 

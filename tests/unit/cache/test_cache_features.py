@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import zarr
 
-from selectkit.cache import FeatureStore
+from selectkit.cache import FeatureStore, HeadInfo, layout
 from selectkit.errors import CacheError, ConfigError, DataError
 from tests.unit.cache.cache_samples import FAILED, FEATURES, filled, part, values, write_shard
 
@@ -257,6 +257,20 @@ def test_logits_come_back_and_follow_their_head(tmp_path: Path) -> None:
     assert store.heads("base")["linear"].classes == ("a", "b")
     assert store.logits("base", "linear").shape == (25, 2)
     assert store.verify() == store.leftovers() == []
+
+
+def test_logits_know_how_the_store_was_split(tmp_path: Path) -> None:
+    store, z = filled(tmp_path), np.zeros((25, 2))
+    store.write_logits("base", "h", z, classes=["a", "b"], head_hash="h")
+    before = store.splits.to_dict()
+    store.set_splits(type(store.splits)(salt="other"))
+    store.grow(30)
+    assert store.heads("base")["h"].splits == before != store.splits.to_dict()
+    assert store.verify() == []
+    document = HeadInfo(("a", "b"), "h").document(30, store.rows_per_shard)  # of an older store
+    layout.write_zarr(store.files, layout.logits_folder("base", "h"), document)
+    assert store.heads("base")["h"].splits is None
+    assert store.verify() == []
 
 
 def test_logits_are_checked(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ def sample(path: Path) -> FeatureStore:
     store.create_view("other", fingerprint={"x": 1}, features=FEATURES)
     for shard in range(2):
         write_shard(store, shard, "other")
-    write_logits(store)
     store.set_splits(SplitScheme(salt="another", fractions=(0.5, 0.1, 0.2, 0.2)))
+    write_logits(store)
     return store
 
 
