@@ -7,7 +7,7 @@ The update rules are those of torch.optim.AdamW, torch.optim.SGD (Nesterov) and 
 decay is decoupled in all three, w <- w (1 - rate decay), and only for parameters that have one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +21,7 @@ _BETAS = {"adamw": (0.9, 0.999), "lion": (0.9, 0.99)}
 _EPSILON = 1e-8
 _MOMENTUM = 0.9
 _MANY = 2**15
+"""Weights from which on the kernel of torch is faster than the same rule in steps."""
 
 
 class Optimiser(Protocol):
@@ -78,8 +79,8 @@ class Descent:
         if self._clips is not None:
             _clip(g, self._clips)
         self._steps += 1
-        if self._rule == "adamw" and self._is_one_of_many(rates):
-            self._fused_adamw(g, rates[0])
+        if self._rule == "adamw" and sum(p.numel() for p in self._parameters) >= _MANY:
+            self._fused_adamw(g, rates)
             return
         self._decay(rates)
         if self._rule == "adamw":
@@ -123,11 +124,6 @@ class Descent:
                 if decayed:
                     p.mul_(_per_member(factors, p))
 
-    def _is_one_of_many(self, rates: Sequence[float]) -> bool:
-        """Whether one rate and one decay rule many weights: then the kernel of torch pays."""
-        many = sum(p.numel() for p in self._parameters) >= _MANY
-        return many and len(set(rates)) == len(set(self._decays)) == 1
-
     def _adamw(self, g: "list[Tensor]", rates: Sequence[float]) -> None:
         one, two = _BETAS["adamw"]
         root = sqrt(1 - two**self._steps)
@@ -137,21 +133,37 @@ class Descent:
             v.mul_(two).addcmul_(gradient, gradient, value=1 - two)
             p.addcdiv_(m * _per_member(rates, p), v.sqrt().add_(root * _EPSILON), value=-1)
 
-    def _fused_adamw(self, g: "list[Tensor]", rate: float) -> None:
+    def _fused_adamw(self, g: "list[Tensor]", rates: Sequence[float]) -> None:
+        """By the kernel of torch, which pays for many weights but knows one rate and one decay."""
+        import torch
+
+        if len(set(rates)) == len(set(self._decays)) == 1:
+            for decayed, decay in ((True, self._decays[0]), (False, 0.0)):
+                of = [i for i, d in enumerate(self._decayed) if d == decayed]
+                self._kernel(self._parameters, g, of, rates[0], decay)
+            return
+        self._decay(rates)
+        steps = [torch.zeros_like(p) for p in self._parameters]
+        self._kernel(steps, g, range(len(g)), 1.0, 0.0)
+        factors = g[0].new_tensor(rates)
+        for p, step in zip(self._parameters, steps, strict=True):
+            p.addcmul_(step, _shaped(factors, p))
+
+    def _kernel(
+        self, to: "list[Tensor]", g: "list[Tensor]", of: Iterable[int], rate: float, decay: float
+    ) -> None:
+        """Add the step of AdamW to those tensors, and move their moments on."""
         import torch
         from torch.optim.adamw import adamw
 
-        m, v = self._moments
-        done = torch.tensor(float(self._steps - 1), device=g[0].device)
-        for decayed, decay in ((True, self._decays[0]), (False, 0.0)):
-            of = [i for i, d in enumerate(self._decayed) if d == decayed]
-            p_, g_, m_, v_ = ([t[i] for i in of] for t in (self._parameters, g, m, v))
-            adamw(
-                p_, [x.contiguous() for x in g_], m_, v_, [], [done.clone() for _ in of],
-                fused=True, foreach=False, amsgrad=False, maximize=False,
-                beta1=_BETAS["adamw"][0], beta2=_BETAS["adamw"][1], eps=_EPSILON,
-                lr=rate, weight_decay=decay,
-            )  # fmt: skip
+        p_, g_, m_, v_ = ([t[i] for i in of] for t in (to, g, *self._moments))
+        done = [torch.tensor(float(self._steps - 1), device=g[0].device) for _ in p_]
+        adamw(
+            p_, [x.contiguous() for x in g_], m_, v_, [], done,
+            fused=True, foreach=False, amsgrad=False, maximize=False,
+            beta1=_BETAS["adamw"][0], beta2=_BETAS["adamw"][1], eps=_EPSILON,
+            lr=rate, weight_decay=decay,
+        )  # fmt: skip
 
     def _sgd(self, g: "list[Tensor]") -> "list[Tensor]":
         updates = []
