@@ -14,6 +14,7 @@ from selectkit.heads.training.losses import (
     at_label,
     in_range,
     log_probabilities,
+    one_hot,
 )
 
 if TYPE_CHECKING:
@@ -179,7 +180,4 @@ def _terms(rows: _Rows) -> "list[Tensor]":
 
 def _pulled(logp: "Tensor", labels: "Tensor", weights: "Tensor") -> "Tensor":
     """Return weights (p - one-hot of the labels), (B, M, K); takes the log-softmax's memory."""
-    p = logp.exp_()
-    index = labels.view(-1, 1, 1).expand(-1, p.shape[1], 1)
-    p.scatter_add_(2, index, p.new_full((), -1.0).expand_as(index))
-    return p.mul_(weights.unsqueeze(-1))
+    return logp.exp_().sub_(one_hot(labels, logp)).mul_(weights.unsqueeze(-1))
