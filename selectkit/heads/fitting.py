@@ -29,7 +29,7 @@ from selectkit.heads.training.recipe import Epoch, Recipe
 from selectkit.heads.training.source import FeatureRows
 
 if TYPE_CHECKING:
-    from selectkit.heads.training.loop import OnEpoch, Trained
+    from selectkit.heads.training.loop import Judge, OnEpoch, Trained
     from selectkit.heads.training.run import Problem
 
 H = TypeVar("H", bound=TrainedHead)
@@ -154,14 +154,17 @@ def _train_group(
     if starts is not None:
         begun = [weights_under(network, data.scaling, data.present) for network in starts]
 
-    def judge(by: Criterion, outputs: npt.NDArray[np.float32]) -> float:
-        logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
-        return by(logits, data.select_labels, *gate)
+    def judged_by(criterion: Criterion) -> "Judge":
+        def judge(_: int, outputs: npt.NDArray[np.float32]) -> float:
+            logits, *gate = head.judged(outputs.astype(np.float64), data.present, data.n_classes)
+            return criterion(logits, data.select_labels, *gate)
 
+        return judge
+
+    likelihood = negative_log_likelihood
     return train(
         _problem(data, head, recipes[0], device, working_set, kept), recipes,
-        lambda _, outputs: judge(criterion, outputs),
-        tie=lambda _, outputs: judge(negative_log_likelihood, outputs),
+        judged_by(criterion), tie=None if criterion is likelihood else judged_by(likelihood),
         on_epoch=on_epoch, checkpoint_path=checkpoint, checkpoint_every=checkpoint_every,
         fingerprint=_fingerprint(data, head, recipes, device, working_set, begun), starts=begun,
     )  # fmt: skip
