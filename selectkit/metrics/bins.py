@@ -70,8 +70,9 @@ class Bins:
             for edge in self.upper[:-1]:
                 passed += (values > edge).view(np.uint8)
             return passed.astype(np.int64)
-        index = (values * (n_bins * _BELOW)).astype(np.int64)
-        np.minimum(index, n_bins - 1, out=index)
+        short = (values * (n_bins * _BELOW)).astype(np.int32)  # vector units do that
+        np.minimum(short, n_bins - 1, out=short)
+        index = short.astype(np.int64)
         above = values > self.upper.take(index)
         if above.any():
             index += above

@@ -24,7 +24,7 @@ from selectkit.errors import DataError
 Float64s = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating[Any]]
 
-_ENTRIES = 40_960  # of a block
+_ROWS, _ENTRIES = 20_480, 81_920  # of a block, at most
 _WIDE = 32  # classes from which on rows are long enough to be scanned as they lie
 
 
@@ -47,16 +47,22 @@ class Block:
     @property
     def of_label(self) -> Probabilities:
         """Shape (rows,), the probability of the label."""
-        n = len(self.labels)
+        rows = np.arange(len(self.labels))
         if not self.columns.flags.c_contiguous:  # the rows as they lie
-            return self.columns[self.labels, np.arange(n)]
-        return self.columns.reshape(-1).take(self.labels * n + np.arange(n))
+            return self.columns[self.labels, rows]
+        rows += self.labels * len(rows)
+        return self.columns.reshape(-1).take(rows, mode="clip")  # spares a check made before
 
     @property
     def right(self) -> Bools:
-        """Shape (rows,): the label is the first of the largest entries; ties are rare."""
+        """Shape (rows,): the label is the first of the largest entries."""
+        largest, n_classes = self.columns == self.top, len(self.columns)
+        if n_classes < _WIDE:  # bytes that fall with the class: the largest is of the first
+            falling = np.arange(n_classes, 0, -1, dtype=np.uint8)
+            first = (largest.view(np.uint8) * falling[:, np.newaxis]).max(axis=0)
+            return np.asarray(first == (n_classes - self.labels).astype(np.uint8))
         right = np.asarray(self.of_label == self.top)
-        if np.count_nonzero(self.columns == self.top) > len(self.top):
+        if np.count_nonzero(largest) > len(right):  # ties are rare
             right &= self.columns.argmax(axis=0) == self.labels
         return right
 
@@ -118,7 +124,7 @@ class Labelled:
         dtype: type[np.floating[Any]] = np.float64
         if self.probabilities.dtype == np.float32:
             dtype = np.float32
-        height = max(16, _ENTRIES // self.n_classes)
+        height = max(16, min(_ROWS, _ENTRIES // self.n_classes))
         for first in range(0, len(self), height):
             rows = slice(first, first + height)
             with np.errstate(over="ignore"):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from selectkit.arrays import ArrayLike, Bools, Ints, shared_confidence_and_loss
 from selectkit.errors import DataError
+from selectkit.metrics.bins import pieces
 from selectkit.metrics.resample import require_weights
 from selectkit.metrics.scratch import Scratch
 from selectkit.metrics.steps import Steps
@@ -149,7 +150,7 @@ def unranked_steps(s: Float64s, ell: Losses) -> Steps:
 
 def _sorted_with_errors(
     s: Float64s, errors: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint64], Ints | None] | None:
+) -> tuple[Ints, Ints | None] | None:
     """Errors in the order of ranks, and the first ranks of steps; None where this cannot be told.
 
     Errors travel in the last bit of the confidences while these are sorted: sorting values is
@@ -164,14 +165,16 @@ def _sorted_with_errors(
     zeros = slice(*(int(np.searchsorted(keys, 0.0, side)) for side in ("left", "right")))
     if np.signbit(keys[zeros]).any():  # the least positive number lost its only bit
         return None
-    opens = np.append(True, (bits[1:] ^ bits[:-1]) > 1)
+    opens = np.ones(len(bits), dtype=np.bool_)
+    for rows in pieces(len(bits) - 1):  # what is in between stays in the cache
+        np.greater(bits[1:][rows] ^ bits[:-1][rows], 1, out=opens[1:][rows])
     starts = None
     if not opens.all():
         if (np.ascontiguousarray(s).view(np.uint64) & np.uint64(1)).any():
             return None
         starts = np.flatnonzero(opens)
     bits &= np.uint64(1)
-    return bits, starts
+    return bits.view(np.int64), starts
 
 
 def step_starts(s: Float64s) -> Ints | None:
@@ -199,7 +202,8 @@ def staircase(loss: npt.NDArray[Any], starts: Ints | None, n_usable: int | None 
         The staircase.
     """
     n = len(loss)
-    lost = np.cumsum(loss, dtype=np.float64)
+    whole = loss.dtype.kind != "f"  # and added up faster as such
+    lost = np.cumsum(loss, dtype=np.int64 if whole else np.float64).astype(np.float64, copy=False)
     if starts is None:
         accepted = np.arange(1.0, n + 1)
     else:

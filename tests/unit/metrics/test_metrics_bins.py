@@ -1,11 +1,14 @@
 """Bins by their definition, at edges and under ties."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from selectkit.errors import DataError
 from selectkit.metrics import confidence_ece, ece
 from selectkit.metrics.bins import Bins, Scheme, mass_edges
+from selectkit.metrics.labelled import Labelled, top_label
 
 
 @pytest.mark.parametrize("n_bins", [1, 2, 3, 7, 10, 15, 49, 1000, 123_457])
@@ -39,6 +42,20 @@ def test_confidences_alone_give_the_ece_of_the_top_label(scheme: Scheme) -> None
     expected = ece(p, y, scheme=scheme)
     assert confidence_ece(top, right, scheme=scheme) == expected
     assert confidence_ece(top.tolist(), right.astype(int), scheme=scheme) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [2, 3, 31, 32, 300])
+def test_of_equally_probable_classes_the_first_is_predicted(
+    n_classes: int, dtype: type[np.floating[Any]]
+) -> None:
+    rng = np.random.default_rng(n_classes)
+    drawn = rng.integers(1, 4, (500, n_classes)).astype(np.float64)  # most rows have ties
+    p = (drawn / drawn.sum(axis=1, keepdims=True)).astype(dtype)
+    y = np.where(rng.random(500) < 0.5, p.argmax(axis=1), rng.integers(0, n_classes, 500))
+    confidence, right = top_label(Labelled.of(p, y))
+    np.testing.assert_array_equal(confidence, p.max(axis=1))
+    np.testing.assert_array_equal(right, p.argmax(axis=1) == y)
 
 
 @pytest.mark.parametrize(
