@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from selectkit.errors import BackboneError
 from selectkit.extract.backbones import Backbone
-from selectkit.extract.backbones.protocol import Overlapping, feature_dims, stalled
+from selectkit.extract.backbones.protocol import OnCores, Overlapping, feature_dims, stalled
 from selectkit.extract.feed import Batch, Loaded
 from selectkit.extract.loading import Loader
 from selectkit.extract.stop import StopRequest
 from selectkit.extract.timings import Clock, Timings
+from selectkit.extract.turns import Turns
 from selectkit.extract.writer import Writer
 
 Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
@@ -63,11 +64,11 @@ class Flow:
         """
         overlap = self.backbone if isinstance(self.backbone, Overlapping) else None
         lag = overlap.lag if overlap else 0
-        memory = self.loader.memory()
+        memory, turns = self.loader.memory(), Turns()
         clock, before = Clock(), stalled(self.backbone) or 0.0
         with (
             overlap.pinned(memory, self.loader.batch_size) if overlap else nullcontext(),
-            closing(self.loader.batches(shards, memory)) as batches,
+            closing(self.loader.batches(shards, memory, turns)) as batches,
             Writer(finish) as writer,
         ):
             shard = _Shards(self, writer, tell, clock)
@@ -79,7 +80,7 @@ class Flow:
                 if batch is None:
                     break
                 with clock.spent_on("forward"):
-                    started.append((batch, self._start(batch)))
+                    started.append((batch, self._start(batch, turns)))
                 if len(started) > lag:
                     shard.add(*started.popleft())
             while started:
@@ -89,12 +90,20 @@ class Flow:
         now = stalled(self.backbone)
         return clock.timings(transfer=None if now is None else now - before)
 
-    def _start(self, batch: Batch) -> Callable[[], Mapping[str, npt.NDArray[np.float32]]]:
+    def _start(
+        self, batch: Batch, turns: Turns
+    ) -> Callable[[], Mapping[str, npt.NDArray[np.float32]]]:
         if all(image.status != "ok" for image in batch.images[: len(batch.places)]):
             return dict
+        if isinstance(self.backbone, OnCores) and self.backbone.takes_all_cores:
+            return partial(self._in_turn, batch, turns)
         if isinstance(self.backbone, Overlapping):
             return self.backbone.start(batch.pixels)
         return partial(self.backbone, batch.pixels)
+
+    def _in_turn(self, batch: Batch, turns: Turns) -> Mapping[str, npt.NDArray[np.float32]]:
+        with turns.forward():
+            return self.backbone(batch.pixels)
 
 
 @dataclass(slots=True)

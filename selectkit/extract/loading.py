@@ -20,6 +20,7 @@ from selectkit.extract.feed import Batch, Feed, Loaded, Shard
 from selectkit.extract.listing import Record
 from selectkit.extract.preprocess import Preprocessing
 from selectkit.extract.sources import Source
+from selectkit.extract.turns import Turns
 from selectkit.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -90,21 +91,23 @@ class Loader:
         return np.empty(((self.ahead + 2) * self.batch_size, size, size, 3), dtype=np.uint8)
 
     def batches(
-        self, shards: Iterable[tuple[int, range]], memory: Pixels
+        self, shards: Iterable[tuple[int, range]], memory: Pixels, turns: Turns | None = None
     ) -> Generator[Batch, None, None]:
         """Load all images of shards.
 
         Args:
             shards: Number and rows of each shard; pulled only as far as images are loaded ahead.
             memory: From `memory`.
+            turns: Whose turn it is, where the model computes on the cores that decode.
 
         Yields:
             The batches of one shard after the other, the last one of each with `whole`. Closing
             the iterator stops the threads.
         """
+        turns = turns or Turns()
         feed = Feed(shards, self.batch_size, self.ahead + 2, packed=self.known is not None)
         threads = [
-            threading.Thread(target=self._work, args=(feed, memory), name=f"load_{i}")
+            threading.Thread(target=self._work, args=(feed, memory, turns), name=f"load_{i}")
             for i in range(self.workers)
         ]
         for thread in threads:
@@ -116,17 +119,18 @@ class Loader:
             for thread in threads:
                 thread.join()
 
-    def _work(self, feed: Feed, memory: Pixels) -> None:
+    def _work(self, feed: Feed, memory: Pixels, turns: Turns) -> None:
         import torch
 
         torch.set_num_threads(1)  # of this thread
         with feed.failing():
             while (task := feed.take()) is not None:
-                self._load(feed, *task, memory)
+                self._load(feed, *task, memory, turns)
 
-    def _load(self, feed: Feed, shard: Shard, place: int, memory: Pixels) -> None:
+    def _load(self, feed: Feed, shard: Shard, place: int, memory: Pixels, turns: Turns) -> None:
         row = shard.rows[place]
-        data, digest = read(self.source, self.records[row])
+        with turns.reading():
+            data, digest = read(self.source, self.records[row])
         if self.known is not None:
             other = None if data is None else self.known.row_of(digest, row)
             if data is None or other is not None:
@@ -135,7 +139,8 @@ class Loader:
                 return
         with feed.seat(shard, place) as number:
             if number is not None:
-                shard.loaded[place] = self._prepare(data, digest, memory[number])
+                with turns.decoding():
+                    shard.loaded[place] = self._prepare(data, digest, memory[number])
 
     def _prepare(self, data: bytes | None, digest: str, out: Pixels) -> Loaded:
         """Decode an image, unless the device is going to."""

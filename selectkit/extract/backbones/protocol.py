@@ -84,6 +84,18 @@ class Transferring(Protocol):
     def stalled(self) -> float | None: ...  # noqa: D102
 
 
+@runtime_checkable
+class OnCores(Protocol):
+    """A backbone that may compute on the cores on which images are decoded.
+
+    Attributes:
+        takes_all_cores: Whether it does, with a thread on each of them.
+    """
+
+    @property
+    def takes_all_cores(self) -> bool: ...  # noqa: D102
+
+
 def stalled(backbone: Backbone) -> float | None:
     """Return how long a backbone's device stood still for pixels so far.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from selectkit.errors import BackboneError, ConfigError
 from selectkit.extract.preprocess import Preprocessing
+from selectkit.threads import usable_cores
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -90,6 +91,13 @@ class TokenBackbone:
     def lag(self) -> int:
         """Batches to start before the first result is asked for: 1 on CUDA, else 0."""
         return int(self.device.startswith("cuda"))
+
+    @property
+    def takes_all_cores(self) -> bool:
+        """Whether a batch is computed with a thread on every core that this process may use."""
+        import torch
+
+        return self.device == "cpu" and torch.get_num_threads() >= usable_cores()
 
     @property
     def stalled(self) -> float | None:
