@@ -101,7 +101,15 @@ class SplitScheme:
         Raises:
             CacheError: If the file is missing, damaged, or of an unknown version.
         """
-        document, where = layout.read_json(files, PATH), files.where(PATH)
+        where = files.where(PATH)
+        if not files.exists(PATH):
+            usual = cls()
+            shares = ",".join(map(str, usual.fractions))
+            raise CacheError(
+                f"{where} is missing: `selectkit split {files.place} --salt {usual.salt} "
+                f"--fractions {shares}` writes the usual splits; name others if it had others."
+            )
+        document = layout.read_json(files, PATH)
         try:
             schemas.validate(document, where)
         except ArtifactError as error:

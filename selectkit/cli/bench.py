@@ -16,13 +16,17 @@ def policies(
     context: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(help="Run directory, or a file *.npz with labels, and logits."),
+        typer.Argument(
+            help="Run directory, feature store (*.zarr), or a file *.npz with labels, and logits."
+        ),
     ],
     target: Annotated[list[str] | None, flag(BenchConfig, "target")] = None,
     cost: Annotated[str | None, flag(BenchConfig, "cost")] = None,
     delta: Annotated[float | None, flag(BenchConfig, "delta")] = None,
     score: Annotated[str | None, flag(BenchConfig, "score")] = None,
     positive: Annotated[int | None, flag(BenchConfig, "positive")] = None,
+    head: Annotated[str | None, flag(BenchConfig, "head")] = None,
+    view: Annotated[str | None, flag(BenchConfig, "view")] = None,
     share: Annotated[float | None, flag(BenchConfig, "share")] = None,
     splits: Annotated[int | None, flag(BenchConfig, "splits")] = None,
     seed: Annotated[int | None, flag(BenchConfig, "seed")] = None,
@@ -46,13 +50,16 @@ def policies(
 
     Each re-split of a run's held-out rows (val_calib and val_test) calibrates
     every policy on a random part and judges it on the rest and on all rows.
-    An empirical threshold, which promises without proof, is among them. Exit
-    code 1 means that a certified policy broke its promise too often.
+    An empirical threshold, which promises without proof, is among them. Of a
+    feature store, the logits that a head left in it are used. Exit code 1
+    means that a certified policy broke its promise too often.
 
     Examples:
       selectkit bench policies run --target error=0.05 --target fnr=0.02
 
       selectkit bench policies run --target fnr=0.02,fpr=0.05 --out bench
+
+      selectkit bench policies road.zarr --target error=0.05
 
       selectkit bench policies logits.npz --cost miss=50,false_alarm=3,defer=1
 

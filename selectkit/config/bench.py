@@ -35,8 +35,10 @@ class BenchConfig:
     score: Annotated[Score, Help("Confidence that rows are accepted by, as of calibrate.")] = "msp"
     positive: Annotated[
         Count | None,
-        Help("For a file: code of the positive class; of two classes 1 by default."),
+        Help("For a file or store: code of the positive class; of two classes 1 by default."),
     ] = None
+    head: Annotated[str | None, Help("For a store with logits of several heads: which.")] = None
+    view: Annotated[str | None, Help("For a store with logits in several views: which.")] = None
     share: Annotated[Rate, Help("Share of the rows that a re-split calibrates on.")] = 0.5
     splits: Annotated[Annotated[int, Ge(20)], Help("Random re-splits.")] = 200
     seed: Annotated[Count, Help("Seed of the re-splits.")] = 0

@@ -8,7 +8,6 @@ from typing import Any
 from selectkit import artifact
 from selectkit.config import BenchConfig
 from selectkit.errors import ConfigError, DataError
-from selectkit.location import local_path
 from selectkit.pipeline.bench_answer import PolicyBench, Standing
 from selectkit.pipeline.bench_contenders import Contender, contenders
 from selectkit.pipeline.bench_rows import Population
@@ -31,19 +30,20 @@ def bench_policies(
     watch: Watch | None = None,
     **settings: Any,
 ) -> PolicyBench:
-    """Compare all policies that can answer, on random re-splits of a run's held-out rows.
+    """Compare all policies that can answer, on random re-splits of held-out rows.
 
     The rows are those of val_calib and val_test together, one image of each group: labelled rows
     that head and calibrator have not seen. Val_select guides the policies that want a guide. With
     stages these are the images that all of their runs have, and a cascade takes part. Each
     re-split calibrates every policy on a random part and looks what it does with the rest, and with
-    all rows. Nothing in the run is changed but its log.
+    all rows. Nothing in the run is changed but its log, and nothing at all in a store.
 
     Args:
-        source: Run directory made by `fit`, or a file *.npz with labels, and logits or
+        source: Run directory made by `fit`; a feature store with the logits of a head, for which
+            the usual calibrator is fitted; or a file *.npz with labels, and logits or
             probabilities.
         config: Settings; the defaults when None.
-        store: Where the feature store is now, if it was moved.
+        store: Where the feature store of a run is now, if it was moved.
         watch: Called after every re-split.
         **settings: Fields of `BenchConfig`, over `config`; a target or a cost must be among them.
 
@@ -52,14 +52,16 @@ def bench_policies(
 
     Raises:
         ConfigError: If a setting is missing or makes no sense.
-        DataError: If the file cannot be used, or there are too few rows.
+        DataError: If the file, or the logits in the store, cannot be used, or there are too few
+            rows.
         ArtifactError: If the run is missing or damaged.
+        CacheError: If the store is missing or damaged.
         LeakageError: If the store is no longer split as it was when the head was fitted.
     """
     chosen = settled(BenchConfig, config, settings)
     StageSettings.of(chosen)  # refuses what would have no effect
     targets, costs = questions(chosen)
-    rows, run = read_population(local_path(source, "a run directory or a file"), chosen, store)
+    rows, run = read_population(source, chosen, store)
     answer = compare_policies(
         rows, targets, costs=costs, delta=chosen.delta, xi=chosen.xi, share=chosen.share,
         splits=chosen.splits, seed=chosen.seed, workers=chosen.workers, watch=watch,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selectkit.cache import Features
+from selectkit.cache import Rows
 from selectkit.calibrate import (
     CALIBRATORS,
     Calibrator,
@@ -56,7 +56,7 @@ class FittedCalibrator:
         return lines
 
 
-def fitted_calibrator(name: str, raw: Outputs, select: Features) -> FittedCalibrator:
+def fitted_calibrator(name: str, raw: Outputs, select: Rows) -> FittedCalibrator:
     """Fit a calibrator; logits that need none, or cannot use one, keep their probabilities.
 
     Args:
@@ -84,7 +84,7 @@ def fitted_calibrator(name: str, raw: Outputs, select: Features) -> FittedCalibr
     return FittedCalibrator(calibrator, notes, candidates)
 
 
-def _fit(name: str, raw: Outputs, select: Features) -> tuple[Calibrator, tuple[Candidate, ...]]:
+def _fit(name: str, raw: Outputs, select: Rows) -> tuple[Calibrator, tuple[Candidate, ...]]:
     if name == "auto":
         choice = choose(raw.logits, select.y, folds=_folds(select))
         return choice.calibrator, choice.candidates
@@ -94,7 +94,7 @@ def _fit(name: str, raw: Outputs, select: Features) -> tuple[Calibrator, tuple[C
     return kind.fit(raw.logits, select.y), ()
 
 
-def _folds(select: Features) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _folds(select: Rows) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     groups = len(set(select.groups))
     if groups < 2:
         raise CalibrationError(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from selectkit import artifact, heads
-from selectkit.cache import Features, FeatureStore
+from selectkit.cache import Features, FeatureStore, Rows
 from selectkit.calibrate import Platt
 from selectkit.errors import CalibrationError, ConfigError, LeakageError
 from selectkit.pipeline.run import RunDirectory
@@ -50,7 +50,7 @@ def fitted_on_train(name: str, rows: Features, train: TrainRows) -> OwnScore:
     return FITTED[name].fit(train)
 
 
-def calibrated_gate(select: Features, outputs: Outputs) -> tuple[Gate, tuple[str, ...]]:
+def calibrated_gate(select: Rows, outputs: Outputs) -> tuple[Gate, tuple[str, ...]]:
     """Fit a logistic curve from the gate's logits to whether predictions are right.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from selectkit.pipeline import RunDirectory
 from tests.e2e.conftest import Result
 
 Cli = Callable[..., Result]
@@ -37,6 +38,44 @@ def test_a_run_prints_a_table_for_each_target(cli: Cli, run: Path, tmp_path: Pat
     assert "Choose on val_select" in done.err
     names = {"policies.json", "policies.md", "policies.svg", "policies.png"}
     assert {p.name for p in (tmp_path / "bench").iterdir()} == names
+
+
+def test_a_store_prints_the_table_of_its_run(
+    cli: Cli, store: Path, run: Path, tmp_path: Path
+) -> None:
+    mine, head = shutil.copytree(run, tmp_path / "run"), RunDirectory.open(run).head.name
+    asked = ["--target", "error=0.4", "--target", "fnr=0.5", "--splits", "20"]
+    known = cli("bench", "policies", mine, *asked, "--json")
+    done = cli("bench", "policies", store, *asked, "--head", head, "--json")
+    assert (done.code, known.code) == (0, 0), done.err
+
+    def standings(text: str) -> list[dict[str, object]]:
+        return [s | {"milliseconds": 0} for s in json.loads(text)["standings"]]
+
+    assert standings(done.out) == standings(known.out)
+    page = cli("bench", "policies", store, *asked, "--head", head, "--view", "base",
+               "--out", tmp_path / "bench")  # fmt: skip
+    assert page.code == 0, page.err
+    assert "one threshold" in page.out
+    said = f"val_calib and val_test of {store} by {head} of view base, positive: low"
+    assert json.loads((tmp_path / "bench/policies.json").read_text())["source"] == said
+
+
+def test_mistakes_about_a_store_are_one_line(
+    cli: Cli, photos: Path, store: Path, run: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.zarr"
+    assert cli("extract", photos, "--out", bare, "--backbone", "tiny").code == 0
+    for arguments, part in (
+        ((bare,), f"holds no logits of a head: `selectkit fit {bare} --out RUN` fits one"),
+        ((bare.with_name("no.zarr"),), "run `selectkit extract` first"),
+        ((store, "--head", "forest"), "no logits of --head forest, but of "),
+        ((store, "--stages", run), "--stages names runs"),
+        ((store, "--store", store), "is a feature store itself"),
+    ):
+        done = cli("bench", "policies", *arguments, "--target", "error=0.4")
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert part in done.err
 
 
 def test_programs_read_json(cli: Cli, logits: Path, tmp_path: Path) -> None:

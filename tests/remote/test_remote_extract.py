@@ -205,6 +205,8 @@ def test_the_command_line_takes_urls(bucket: Url, photos: Path) -> None:
     assert f'store = "{store}"' in (run / "config.toml").read_text()
     assert run_cli("calibrate", run, "--target", "error=0.5").code in {0, 1}
     assert run_cli("evaluate", run, "--store", store).code == 0
+    compared = run_cli("bench", "policies", store, "--target", "error=0.5", "--splits", 20)
+    assert f"(val_calib and val_test of {store} by linear-" in compared.out
     assert run_cli("inspect", photos.as_uri()).err.count("\n") == 1
     for wrong in (["fit", store, "--out", f"{bucket}/run"], ["evaluate", f"{bucket}/run"]):
         result = run_cli(*wrong)

@@ -298,7 +298,10 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     objects = saved(tmp_path / "o.npz", logits=z, labels=np.array([None] * 50))
     asked: dict[str, Any] = {"target": ("error=0.1",), "splits": 20}
     for path, match in (
-        (tmp_path / "missing.npz", "is missing: pass a run directory or a .npz file with labels"),
+        (
+            tmp_path / "missing.npz",
+            "is missing: pass a run directory, a feature store or a .npz file",
+        ),
         (text, "is no readable .npz file without objects"),
         (objects, "is no readable .npz file without objects"),
         (saved(tmp_path / "half.npz", logits=z), r"must hold labels \(N,\), logits.*holds logits"),
