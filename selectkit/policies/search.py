@@ -19,6 +19,7 @@ import numpy as np
 from selectkit.arrays import Bools, Ints
 from selectkit.policies.costs import Costs
 from selectkit.policies.families import Pairs, Rows, Tally, Thresholds
+from selectkit.policies.margin import margin
 from selectkit.policies.outputs import Float64s
 from selectkit.policies.target import Target
 from selectkit.risk import Certificate, Infeasible, labels_needed
@@ -195,20 +196,9 @@ def why_not(found: Search, goals: Sequence[Goal], delta: float) -> Infeasible:
 
 
 def _margin(family: Thresholds | Pairs, goal: Goal) -> Float64s:
-    """How surely each rule will pass its test on the calibration rows, by the guide.
-
-    The signed root of twice the log-likelihood ratio of the level against the rate that is
-    expected, at the number of rows that is expected: about a normal quantile.
-    """
+    """How surely each rule will pass its test on the calibration rows, by the guide."""
     k, n = family.tally(goal.guide).of(goal.target.risk)
-    size = np.maximum(n, 0) * (len(goal.calib) / max(len(goal.guide), 1))
-    alpha = goal.target.alpha
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = np.clip(np.where(n > 1e-9, k / n, alpha), 0.0, 1.0)
-        lost = np.where(rate > 0, rate * np.log(rate / alpha), 0.0)
-        kept = np.where(rate < 1, (1 - rate) * np.log((1 - rate) / (1 - alpha)), 0.0)
-    margin = np.sign(alpha - rate) * np.sqrt(2 * size * np.maximum(lost + kept, 0.0))
-    return np.asarray(np.where(n > 1e-9, margin, -np.inf))  # without rows no test can pass
+    return margin(k, n, goal.target.alpha, len(goal.calib) / max(len(goal.guide), 1))
 
 
 def _use(tally: Tally, costs: Costs | None) -> Float64s:
