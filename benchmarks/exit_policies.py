@@ -122,9 +122,12 @@ is named after the last stage that stage alone.
 
 How a guide expects wrong labels was chosen among seven variants by the coverage of two-sided
 thresholds on cleanlab_imdb_dev, on persons and on the drawn two classes: their figures flatter it,
-those of the other tables do not. The promises do not depend on the guide. With a target on one side
-only, two-sided thresholds may call every image one class: their coverage says nothing then, and
-`calibrate --policy auto` does not try them.
+those of the other tables do not. Cascades expect errors in the same way, so the drawn one, whose
+second stage is the drawn two classes, is flattered, too; that they do, and start where it is safest
+with all of delta, was chosen on other cascades (`selectkit.policies.cascade.search` says which).
+The promises do not depend on the guide. With a target on one side only, two-sided thresholds may
+call every image one class: their coverage says nothing then, and `calibrate --policy auto` does not
+try them.
 """.strip()
 
 

@@ -47,7 +47,7 @@ class Asked:
         return "digits.zarr" if self.run == "digits" else "high.zarr"
 
 
-PRICED = {"target": "error=0.05", "stage_costs": "1,4", "human_cost": 50.0}
+PRICED = {"target": "error=0.03", "stage_costs": "1,4", "human_cost": 50.0}
 QUESTIONS = {
     "softmax": Asked("small", {"target": "fnr=0.15"}),
     "softmax, several": Asked("small", {"target": "error=0.2,deferral=0.8"}),

@@ -6,13 +6,16 @@ one-in-a-million event where it holds.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.stats import binom
 
+from selectkit.policies import Outputs
 from selectkit.policies.cascade import grid as grids
+from selectkit.policies.cascade.expected import ExpectedRows
 from selectkit.policies.cascade.grid import Grid
 from selectkit.policies.cascade.rows import CascadeRows, StageCosts, measured
 from selectkit.policies.cascade.search import searched
@@ -21,6 +24,7 @@ from selectkit.risk import Certificate, certify_threshold
 
 DELTA, POPULATION = 0.1, 20_000
 COSTS = StageCosts((0.1, 1.0, 3.0), human=20.0)
+COSTS_OF_TWO = StageCosts((0.1, 1.0), human=20.0)
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,16 @@ def population(noise: Sequence[float]) -> CascadeRows:
     return CascadeRows(
         tuple(np.abs(u) for u in seen), tuple((u > 0).astype(np.int64) for u in seen), y
     )
+
+
+def expected(rows: CascadeRows) -> ExpectedRows:
+    """The same rows as a guide: each stage's score is the log-odds of its prediction."""
+    stages = []
+    for score, said in zip(rows.scores, rows.predictions, strict=True):
+        z = np.where(said == 1, score, -score)
+        p = 1 / (1 + np.exp(-z))
+        stages.append(Outputs(np.stack([0 * z, z], axis=1), np.stack([1 - p, p], axis=1)))
+    return ExpectedRows.of(rows.scores, stages, np.asarray(rows.labels), 1)
 
 
 def some(rows: CascadeRows, rng: np.random.Generator, n: int) -> CascadeRows:
@@ -86,12 +100,11 @@ def test_the_whole_cascade_keeps_its_promise(
     rates = known.errors / np.maximum(known.n, 1)
     unsafe = np.any(rates > np.array([c.alpha for c in wanted]), axis=1)
     certified = chosen = anywhere = 0
-    for _ in range(runs):
-        select, calib = some(rows, rng, 300), some(rows, rng, 500)
-        if not ordered:
-            select = CascadeRows(select.scores, select.predictions, None)
+    guides = [expected(some(rows, rng, 300)) if ordered else None for _ in range(50)]
+    for run in range(runs):  # the promise holds whatever the guide is
+        calib, guide = some(rows, rng, 500), guides[run % len(guides)]
         found = searched(
-            calib, select, grid, tuple(wanted), costs, 1, DELTA, last_decides=last_decides
+            calib, guide, grid, tuple(wanted), costs, 1, DELTA, last_decides=last_decides
         )
         certified += found.best is not None
         chosen += found.best is not None and bool(unsafe[found.best])
@@ -112,10 +125,55 @@ def test_what_is_certified_is_most_of_what_is_possible() -> None:
     for _ in range(200):
         select, calib = some(rows, rng, 1000), some(rows, rng, 2000)
         found = searched(
-            calib, select, grid, wanted, free, None, DELTA, last_decides=False
+            calib, expected(select), grid, wanted, free, None, DELTA, last_decides=False
         )  # fmt: skip
         reached.append(0.0 if found.best is None else float(known.coverage[found.best]))
     assert np.mean(reached) > 0.9 * best
+
+
+def test_expecting_errors_finds_a_start_where_counting_them_gives_up() -> None:
+    """Of many tuples those that happen to accept no error of the guide look safest to a count."""
+    rows, rng = population((4.0, 0.5)), np.random.default_rng(5)
+    wanted = (Constraint("error", 0.03),)
+    by_count = by_expectation = 0
+    for _ in range(200):
+        select, calib = some(rows, rng, 200), some(rows, rng, 400)
+        grid = Grid.of(select.scores, last_decides=False)
+        counted, guided = (
+            searched(calib, guide, grid, wanted, COSTS_OF_TWO, None, DELTA, last_decides=False)
+            for guide in (select, expected(select))
+        )
+        by_count += counted.best is None
+        by_expectation += guided.best is None
+    assert by_count > 40
+    assert by_expectation < by_count / 2
+
+
+def test_an_order_from_the_rows_that_certify_breaks_the_promise() -> None:
+    """The broken twin: the calibration rows say themselves what to test first.
+
+    A twelfth of the labels is wrong at random: there every tuple errs more often than promised.
+    """
+    clean, rng = population((4.0, 1.0)), np.random.default_rng(6)
+    assert clean.labels is not None
+    flipped = clean.labels ^ (rng.random(POPULATION) < 1 / 12)
+    rows = replace(clean, labels=flipped)
+    wanted, runs = (Constraint("error", 0.08),), 500
+    grid = Grid.of(rows.scores, last_decides=False)
+    known = measured(rows, grid, wanted, COSTS_OF_TWO, None)
+    unsafe = known.errors[:, 0] > 0.08 * known.n[:, 0]
+    guides = [expected(some(rows, rng, 200)) for _ in range(50)]
+    misses, twin = 0, 0
+    for run in range(runs):
+        calib = some(rows, rng, 200)
+        found, peeked = (
+            searched(calib, guide, grid, wanted, COSTS_OF_TWO, None, DELTA, last_decides=False)
+            for guide in (guides[run % len(guides)], calib)
+        )
+        misses += found.best is not None and bool(unsafe[found.best])
+        twin += peeked.best is not None and bool(unsafe[peeked.best])
+    assert not broken(misses, runs)
+    assert broken(twin, runs)
 
 
 def test_a_certificate_of_the_first_stage_says_nothing_about_the_cascade() -> None:

@@ -1,4 +1,4 @@
-"""Counts for every tuple of thresholds of a cascade at once.
+"""Sums over rows for every tuple of thresholds of a cascade at once.
 
 A row leaves a cascade at the first stage whose score reaches that stage's threshold. With a grid of
 G thresholds per stage, all that matters of a row is between which two of them each score lies: the
@@ -12,8 +12,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-
-from selectkit.arrays import Bools
 
 Float64s = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -69,20 +67,20 @@ class Grid:
             np.searchsorted(v, s, side="right") for v, s in zip(self.values, scores, strict=True)
         ]
 
-    def leaving(self, bins: Sequence[Counts], stage: int, among: Bools) -> Counts:
-        """Count rows that leave at one stage, for every tuple of thresholds.
+    def leaving(self, bins: Sequence[Counts], stage: int, weights: Float64s) -> Float64s:
+        """Sum weights of the rows that leave at one stage, for every tuple of thresholds.
 
         Args:
             bins: As from `bins`.
             stage: The stage, from 0.
-            among: Shape (N,): count these rows only.
+            weights: Shape (N,): of the rows; 0 and 1 count some of them.
 
         Returns:
-            One count per threshold of the stages up to this one, and axes of size 1 for the rest.
+            One sum per threshold of the stages up to this one, and axes of size 1 for the rest.
         """
         cells = tuple(size + 1 for size in self.shape[: stage + 1])
-        place = np.ravel_multi_index([b[among] for b in bins[: stage + 1]], cells)
-        table = np.bincount(place, minlength=int(np.prod(cells))).reshape(cells)
+        place = np.ravel_multi_index(bins[: stage + 1], cells)
+        table = np.bincount(place, weights, minlength=int(np.prod(cells))).reshape(cells)
         for axis in range(stage + 1):
             table = table.cumsum(axis=axis)  # entry i: rows that reach at most i thresholds
         left = table[..., -1:] - table  # and reach the threshold of this stage

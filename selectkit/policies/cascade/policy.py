@@ -7,10 +7,11 @@ decides.
 
 Thresholds are found by Learn-then-Test over a grid of threshold tuples. The grid (quantiles of the
 scores), which tuples are worth a test, and their order come from rows of their own (`select`); then
-the calibration rows are tested along that order until a test fails. Each test is exact: the tuple
-is fixed before the calibration rows are looked at, so given how many rows a constraint counts, its
-errors are binomial. All constraints are tested together by the largest of their p-values, which
-costs nothing (`selectkit.risk.ltt`).
+the calibration rows are tested along that order until a test fails
+(`selectkit.policies.cascade.search`). Each test is exact: the tuple is fixed before the calibration
+rows are looked at, so given how many rows a constraint counts, its errors are binomial. All
+constraints are tested together by the largest of their p-values, which costs nothing
+(`selectkit.risk.ltt`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from selectkit.arrays import ArrayLike
 from selectkit.errors import ArtifactError, ConfigError
 from selectkit.fields import Fields
 from selectkit.policies.cascade import words
+from selectkit.policies.cascade.expected import ExpectedRows
 from selectkit.policies.cascade.front import CascadePoint, per_stage, points
 from selectkit.policies.cascade.grid import Grid
 from selectkit.policies.cascade.rows import CascadeRows, Plain, StageCosts
@@ -36,7 +38,7 @@ from selectkit.policies.constraints import (
     read_constraints,
 )
 from selectkit.policies.outputs import Decision, Outputs
-from selectkit.policies.target import Target
+from selectkit.policies.target import POSITIVE_RISKS, Target
 from selectkit.risk import Certificate, Infeasible
 
 _LARGEST = float(np.finfo(np.float64).max)
@@ -130,9 +132,12 @@ class CascadePolicy:
                 f"{len(stages)} stages need as many costs and names, got {len(costs.stages)} and "
                 f"{len(called)}."
             )
-        grid = Grid.of(others.scores, last_decides=last_decides)
+        grid, guide = Grid.of(others.scores, last_decides=last_decides), None
+        if others.labels is not None:
+            about = positive if any(c.risk in POSITIVE_RISKS for c in wanted) else None
+            guide = ExpectedRows.of(others.scores, select[0], others.labels, about)
         found = searched(
-            rows, others, grid, wanted, costs, positive, delta, last_decides=last_decides
+            rows, guide, grid, wanted, costs, positive, delta, last_decides=last_decides
         )
         best = found.best
         thresholds = (inf,) * len(stages) if best is None else grid.thresholds(best)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,20 @@ class StageCosts:
         return np.asarray(np.cumsum([*self.stages, human])[decision.stage])
 
 
+class JudgedRows(Protocol):
+    """N rows that S stages rank, and what is known or expected of their labels."""
+
+    @property
+    def scores(self) -> tuple[Float64s, ...]:
+        """Per stage, shape (N,)."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def judged(self, risk: str, positive: int | None) -> list[tuple[Float64s, Float64s]]:
+        """Per stage how much a risk is about each row, and about each as an error of this stage."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CascadeRows:
     """N rows, S stages.
@@ -114,6 +128,24 @@ class CascadeRows:
         """N."""
         return len(self.scores[0])
 
+    def judged(self, risk: str, positive: int | None) -> list[tuple[Float64s, Float64s]]:
+        """Return per stage which rows a risk is about, and which it counts as errors if it decides.
+
+        Args:
+            risk: Any but "deferral".
+            positive: Code of the positive class, or None.
+
+        Returns:
+            Two arrays of 0 and 1, shape (N,), for each stage.
+
+        Raises:
+            DataError: If there are no labels.
+        """
+        if self.labels is None:
+            raise DataError(f"the target {risk} needs labels.")
+        both = [counted(risk, said, self.labels, positive) for said in self.predictions]
+        return [(about.astype(np.float64), wrong.astype(np.float64)) for about, wrong in both]
+
     def leaves(self, thresholds: Sequence[float]) -> Labels:
         """Return the stage that decides each row, shape (N,); S where none does."""
         at = np.full(len(self), len(self.scores), dtype=np.int64)
@@ -124,7 +156,7 @@ class CascadeRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What M tuples of thresholds do to some rows.
+    """What M tuples of thresholds do to some rows, or are expected to do: whole numbers or not.
 
     Attributes:
         errors: Shape (M, R), for R constraints.
@@ -135,22 +167,26 @@ class Measured:
         cost: Shape (M,), mean cost of a row, with the human's where there is one.
     """
 
-    errors: Counts
-    n: Counts
-    accepted: Counts
-    about: Counts
+    errors: Float64s
+    n: Float64s
+    accepted: Float64s
+    about: Float64s
     coverage: Float64s
     cost: Float64s
 
+    def counts(self) -> tuple[Counts, Counts]:
+        """Return `errors` and `n` as integers, for rows that were counted."""
+        return np.rint(self.errors).astype(np.int64), np.rint(self.n).astype(np.int64)
+
 
 def measured(
-    rows: CascadeRows,
+    rows: JudgedRows,
     grid: Grid,
     wanted: Sequence[Constraint],
     costs: StageCosts,
     positive: int | None,
 ) -> Measured:
-    """Count for every tuple of a grid.
+    """Sum up for every tuple of a grid.
 
     Args:
         rows: The rows; with labels, unless only the share deferred is constrained.
@@ -160,53 +196,49 @@ def measured(
         positive: Code of the positive class, or None.
 
     Returns:
-        The counts, tuples in the order of the flattened grid.
+        The sums, tuples in the order of the flattened grid.
     """
-    bins, everyone = grid.bins(rows.scores), np.ones(len(rows), dtype=np.bool_)
+    bins, everyone = grid.bins(rows.scores), np.ones(len(rows))
     left = [grid.leaving(bins, stage, everyone) for stage in range(len(bins))]
     decided = _total(left, grid)
-    counts = [_counted(rows, bins, grid, c, positive, decided) for c in wanted]
+    sums = [_summed(rows, bins, grid, c, positive, decided) for c in wanted]
     return Measured(
-        errors=np.stack([errors for errors, _, _, _ in counts], axis=1),
-        n=np.stack([n for _, n, _, _ in counts], axis=1),
-        accepted=np.stack([accepted for _, _, accepted, _ in counts], axis=1),
-        about=np.array([about for _, _, _, about in counts], dtype=np.int64),
+        errors=np.stack([errors for errors, _, _, _ in sums], axis=1),
+        n=np.stack([n for _, n, _, _ in sums], axis=1),
+        accepted=np.stack([accepted for _, _, accepted, _ in sums], axis=1),
+        about=np.array([about for _, _, _, about in sums]),
         coverage=decided / len(rows),
         cost=_cost(left, grid, costs, len(rows)),
     )
 
 
-def _counted(
-    rows: CascadeRows,
+def _summed(
+    rows: JudgedRows,
     bins: Sequence[Counts],
     grid: Grid,
     constraint: Constraint,
     positive: int | None,
-    decided: Counts,
-) -> tuple[Counts, Counts, Counts, int]:
+    decided: Float64s,
+) -> tuple[Float64s, Float64s, Float64s, float]:
     """Errors, rows behind them, accepted rows and all rows of one constraint."""
     if constraint.risk == DEFERRAL:
-        return len(rows) - decided, np.full_like(decided, len(rows)), decided, len(rows)
-    if rows.labels is None:
-        raise DataError(f"the target {constraint.risk} needs labels.")
-    wrong, about = [], np.zeros(len(rows), dtype=np.bool_)
-    for stage, prediction in enumerate(rows.predictions):
-        about, errors = counted(constraint.risk, prediction, rows.labels, positive)
-        wrong.append(grid.leaving(bins, stage, errors))
-    accepted = decided if about.all() else _total(
-        [grid.leaving(bins, stage, about) for stage in range(len(bins))], grid
+        return len(rows) - decided, np.full_like(decided, len(rows)), decided, float(len(rows))
+    judged = rows.judged(constraint.risk, positive)
+    errors = _total([grid.leaving(bins, j, wrong) for j, (_, wrong) in enumerate(judged)], grid)
+    accepted = decided if constraint.risk == "error" else _total(
+        [grid.leaving(bins, j, about) for j, (about, _) in enumerate(judged)], grid
     )  # fmt: skip
-    total = int(about.sum())
+    total = float(judged[-1][0].sum())
     n = np.full_like(accepted, total) if constraint.risk in WHOLE else accepted
-    return _total(wrong, grid), n, accepted, total
+    return errors, n, accepted, total
 
 
-def _total(left: Sequence[Counts], grid: Grid) -> Counts:
+def _total(left: Sequence[Float64s], grid: Grid) -> Float64s:
     return np.asarray(sum(np.broadcast_to(part, grid.shape) for part in left)).ravel()
 
 
-def _cost(left: Sequence[Counts], grid: Grid, costs: StageCosts, n: int) -> Float64s:
-    remaining = np.full(grid.shape, n, dtype=np.int64)
+def _cost(left: Sequence[Float64s], grid: Grid, costs: StageCosts, n: int) -> Float64s:
+    remaining = np.full(grid.shape, float(n))
     total = np.zeros(grid.shape)
     for part, cost in zip(left, costs.stages, strict=True):
         total += cost * remaining

@@ -205,15 +205,20 @@ def test_a_gate_may_rank_a_stage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "target", "reason", "needs"),
+    ("n", "flipped", "target", "reason", "needs"),
     [
-        (30, "error=0.05", "only", True),
-        (3000, "error=0.0001", "so more labels will not help", False),
-        (3000, "error=0.05,deferral=0.001", "samples are", False),
+        (30, 0.0, "error=0.05", "only", True),
+        (3000, 0.0, "error=0.0001", "only 275 samples are decided by the safest", True),
+        (3000, 0.1, "error=0.03", "so more labels will not help", False),
+        (3000, 0.0, "error=0.05,deferral=0.001", "samples are", False),
+        (3000, 0.0, "error=0.004", "but thresholds that should have been safer failed", True),
     ],
 )
-def test_infeasible_targets_defer_everything(n: int, target: str, reason: str, needs: bool) -> None:
+def test_infeasible_targets_defer_everything(
+    n: int, flipped: float, target: str, reason: str, needs: bool
+) -> None:
     stages, y = staged(n)
+    y = y ^ (np.random.default_rng(1).random(n) < flipped)
     targets = [Target.parse(part) for part in target.split(",")]
     policy = CascadePolicy.fit(stages, y, costs=COSTS, target=targets, select=staged(500, 1))
     assert policy.infeasible is not None
