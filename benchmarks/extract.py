@@ -204,10 +204,12 @@ def forward_side(files: Sequence[Path], folder: Path, repetitions: int) -> None:
     actions: dict[str, Callable[[], object]] = {}
     actions[theirs] = partial(with_pipeline, few, plain, pool=True)
     backbones = {backbone.dtype: backbone for backbone in (exact, fast)}
-    for dtype, model in backbones.items():
-        run = partial(with_engine, files[0].parent, model, usable_cores())
-        actions[f"{dtype}: selectkit"] = run
-        actions[f"{dtype}: bare forward"] = partial(bare, model, len(files))
+    compiled = load_backbone(folder, device="cpu", dtype="auto", compile=True)
+    engines = {**backbones, f"{compiled.dtype}, compiled": compiled}
+    for name, model in engines.items():
+        actions[f"{name}: selectkit"] = partial(with_engine, files[0].parent, model, usable_cores())
+        if name in backbones:
+            actions[f"{name}: bare forward"] = partial(bare, model, len(files))
     times = in_turn(actions, repetitions)
     question = "ViT-S/16 at 224, shared CPU, JPEG files to features"
     rates = {
@@ -216,10 +218,10 @@ def forward_side(files: Sequence[Path], folder: Path, repetitions: int) -> None:
     }
     for name, found in rates.items():
         report(f"{question}, {name}", found[:, 0], "images/s")
-    for dtype in backbones:
-        for name, others in (("bare forward", f"{dtype}: bare forward"), (theirs, theirs)):
-            ratios = rates[f"{dtype}: selectkit"] / rates[others]
-            what = f"{question}, {dtype}: selectkit over {name}"
+    for engine, model in engines.items():
+        for name, others in (("bare forward", f"{model.dtype}: bare forward"), (theirs, theirs)):
+            ratios = rates[f"{engine}: selectkit"] / rates[others]
+            what = f"{question}, {engine}: selectkit over {name}"
             report(what, ratios[:, 0], "x")
             report(f"{what}, processor time", ratios[:, 1], "x")
 
@@ -268,7 +270,7 @@ def main() -> None:
         if options.only in {None, "hashing"}:
             hashing(files, options.repetitions)
         if options.only in {None, "forward"}:
-            few = write_photographs(Path(name) / "forward" / "images", 64, 3)
+            few = write_photographs(Path(name) / "forward" / "images", 64, 6)
             folder = checkpoint(Path(name) / "checkpoint")
             forward_side(few, folder, options.repetitions)
 

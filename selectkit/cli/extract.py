@@ -31,6 +31,7 @@ def command(
     flip: Annotated[bool | None, flag(ExtractConfig, "flip")] = None,
     crops: Annotated[int | None, flag(ExtractConfig, "crops")] = None,
     compute: Annotated[str | None, flag(ExtractConfig, "compute")] = None,
+    compile: Annotated[bool | None, flag(ExtractConfig, "compile")] = None,
     batch_size: Annotated[int | None, flag(ExtractConfig, "batch_size")] = None,
     workers: Annotated[int | None, flag(ExtractConfig, "workers")] = None,
     rows_per_shard: Annotated[int | None, flag(ExtractConfig, "rows_per_shard")] = None,

@@ -217,14 +217,20 @@ def settled(cls: type[T], config: T | None, settings: dict[str, Any]) -> T:
 
 
 def _backbone(config: ExtractConfig, store: str | Path) -> "TokenBackbone":
-    """Load what is asked for, in the precision that the view was begun with if there is one."""
+    """Load what is asked for, to compute as the view was begun if there is one."""
     from selectkit import extract as engine
 
+    begun = engine.begun_with(store, config.view)
     compute: Any = config.compute
     if compute == "auto":
-        compute = engine.begun_with(store, config.view).get("dtype", compute)
+        compute = begun.get("dtype", compute)
     backbone = engine.load_backbone(
-        config.backbone, device=config.device, dtype=compute, last=config.last, flip=config.flip
+        config.backbone,
+        device=config.device,
+        dtype=compute,
+        last=config.last,
+        flip=config.flip,
+        compile=config.compile or begun.get("compiled", False),
     )
     plan = _preprocessing(backbone.preprocessing, config)
     if config.crops == 5:

@@ -24,6 +24,7 @@ def load_backbone(
     dtype: Literal["auto", "float32", "bfloat16"] = "float32",
     last: int = 0,
     flip: bool = False,
+    compile: bool = False,
 ) -> TokenBackbone:
     """Load a frozen backbone, in eval mode.
 
@@ -39,6 +40,8 @@ def load_backbone(
             `DRIFT` (see `selectkit.extract.backbones.precision`), else "float32".
         last: n > 0 adds the feature "cls_last<n>": the class tokens of the last n blocks.
         flip: Features are the mean over each image and its mirror image, at twice the price.
+        compile: Compile the forward pass on the CPU when it is first used, which needs a C++
+            compiler and half a minute or more; on CUDA it is compiled where that is possible.
 
     Returns:
         The backbone. Its `id` is the full name, its fingerprint holds the hash of the weights and
@@ -54,8 +57,8 @@ def load_backbone(
     if last:
         backbone = _with_last(backbone, last)
     if dtype == "bfloat16" or (dtype == "auto" and bfloat16_is_fast(backbone.device)):
-        return to_bfloat16(backbone, only_if_near=dtype == "auto")
-    return backbone
+        return to_bfloat16(backbone, only_if_near=dtype == "auto", compiled=compile)
+    return replace(backbone, compiled=compile)
 
 
 def _with_last(backbone: TokenBackbone, last: int) -> TokenBackbone:

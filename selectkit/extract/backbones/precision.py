@@ -74,30 +74,42 @@ def drift(exact: TokenBackbone, other: TokenBackbone) -> float:
         The largest Euclidean distance over the length of the exact vector, over all features of
         the reference images.
     """
-    images = reference(exact)
-    one, two = exact(images), other(images)
+    return _moved(exact(reference(exact)), other)
+
+
+def _moved(exact: Mapping[str, npt.NDArray[np.float32]], other: TokenBackbone) -> float:
+    """The drift from features of the reference images that are known."""
+    found = other(reference(other))
     return max(
-        float((np.linalg.norm(two[name] - x, axis=1) / np.linalg.norm(x, axis=1)).max())
-        for name, x in one.items()
+        float((np.linalg.norm(found[name] - x, axis=1) / np.linalg.norm(x, axis=1)).max())
+        for name, x in exact.items()
     )
 
 
-def to_bfloat16(backbone: TokenBackbone, *, only_if_near: bool) -> TokenBackbone:
+def to_bfloat16(
+    backbone: TokenBackbone, *, only_if_near: bool, compiled: bool = False
+) -> TokenBackbone:
     """Let a backbone compute in bfloat16.
 
     Args:
         backbone: In float32. Its linear layers are changed in place: they keep their weights in
             bfloat16, to which mixed precision would round them in every batch.
-        only_if_near: Leave everything as it is when the features move by more than `DRIFT`.
+        only_if_near: Leave the arithmetic as it is when the features move by more than `DRIFT`.
+        compiled: Compile the forward pass, which rounds in other places.
 
     Returns:
-        The backbone in bfloat16, with its drift; or the one that was given.
+        The backbone in bfloat16, with its drift; or the one that was given, compiled if that is
+        asked for.
     """
     mixed = replace(backbone, dtype="bfloat16")
-    moved = drift(backbone, mixed)
+    exact = backbone(reference(backbone))
+    moved = _moved(exact, mixed)
     if only_if_near and not moved <= DRIFT:
-        return backbone
+        return replace(backbone, compiled=compiled)
     _round_linear(backbone.model)
+    if compiled:
+        mixed = replace(mixed, compiled=True)
+        moved = _moved(exact, mixed)
     return replace(mixed, drift=moved)
 
 

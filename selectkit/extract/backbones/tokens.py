@@ -16,6 +16,7 @@ from selectkit.threads import usable_cores
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from selectkit.extract.backbones.compiled import CompiledPool
     from selectkit.extract.backbones.cuda import CudaQueue
 
 POOLING = "cls after final norm; patch mean without cls and registers"
@@ -31,6 +32,7 @@ class _State:
 
     fits: int | None = None  # images that go through at once; known after memory ran out
     queue: "CudaQueue | None" = None
+    compiled: "CompiledPool | None" = None
     stalled: float = 0.0  # seconds
 
 
@@ -57,6 +59,7 @@ class TokenBackbone:
             arXiv 2304.07193, linear evaluation).
         flip: Whether features are the mean over the image and its mirror image.
         crop: c > 0: features are the mean over five crops of c x c (see `five_crops`).
+        compiled: Whether the forward pass is compiled on the CPU, too; on CUDA it always is.
         drift: bfloat16: how far it moves the features of reference images, as a share of their
             length; None in float32.
     """
@@ -78,6 +81,7 @@ class TokenBackbone:
     last: int = 0
     flip: bool = False
     crop: int = 0
+    compiled: bool = False
     drift: float | None = None
     _state: _State = field(default_factory=_State, init=False, repr=False)
 
@@ -150,9 +154,11 @@ class TokenBackbone:
 
         Returns:
             JSON types: id, library, versions, class, weights hash, compute dtype, pooling,
-            normalisation, and the augmentation if there is one.
+            normalisation, and the augmentation and that the forward pass is compiled, if it is so.
         """
-        more = {"augmentation": self._augmentation} if self.flip or self.crop else {}
+        more: dict[str, Any] = {"compiled": True} if self.compiled else {}
+        if self.flip or self.crop:
+            more["augmentation"] = self._augmentation
         return {
             "id": self.id,
             **self.identity,
@@ -262,8 +268,17 @@ class TokenBackbone:
             for context in self.precision():
                 stack.enter_context(context)
             there = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
-            found = self.pool(there, *self.normalisation())
+            found = self._pool(there, *self.normalisation())
             return {name: x.cpu().numpy() for name, x in found.items()}
+
+    def _pool(self, pixels: "Tensor", mean: "Tensor", std: "Tensor") -> "dict[str, Tensor]":
+        if not self.compiled or self.lag:
+            return self.pool(pixels, mean, std)
+        if self._state.compiled is None:
+            from selectkit.extract.backbones.compiled import CompiledPool
+
+            self._state.compiled = CompiledPool(self)
+        return self._state.compiled(pixels, mean, std)
 
     def normalisation(self) -> "tuple[Tensor, Tensor]":
         """Return mean and standard deviation on the device, each (1, 3, 1, 1)."""
@@ -293,7 +308,7 @@ class TokenBackbone:
         views = self._views(x)
         if len(views) == 1:
             return self._features(x)
-        if x.is_cuda:  # one pass, so that the model is compiled once and not for every view
+        if x.is_cuda or self.compiled:  # in one pass the model is compiled once
             stacked = self._features(torch.cat(views))
             return {k: v.view(len(views), len(x), -1).mean(dim=0) for k, v in stacked.items()}
         parts = [self._features(view) for view in views]
