@@ -26,6 +26,7 @@ from benchmarks._photographs import write_photographs
 from selectkit.artifact import content_hash
 from selectkit.extract import Preprocessing, decoders, extract, load_backbone, open_source
 from selectkit.extract.backbones import TokenBackbone
+from selectkit.extract.backbones.capacity import cpu_batch_size
 from selectkit.threads import usable_cores
 
 PACKAGES = ("torch", "torchvision", "transformers", "pillow", "simplejpeg", "numpy")
@@ -85,7 +86,7 @@ def with_engine(folder: Path, backbone: Any, workers: int) -> None:
     """Files to a committed store."""
     store = folder.parent / "store.zarr"
     shutil.rmtree(store, ignore_errors=True)
-    extract(open_source(folder), store, backbone=backbone, batch_size=BATCH, workers=workers)
+    extract(open_source(folder), store, backbone=backbone, workers=workers)
 
 
 def with_pipeline(files: Sequence[Path], model: Any, *, pool: bool) -> None:
@@ -227,14 +228,15 @@ def forward_side(files: Sequence[Path], folder: Path, repetitions: int) -> None:
 
 
 def bare(backbone: TokenBackbone, images: int) -> None:
-    """Nothing but the model, in the same arithmetic, on tensors that lie ready."""
+    """Nothing but the model, in the same arithmetic and batches, on tensors that lie ready."""
     import torch
 
-    x = torch.zeros((BATCH, 3, 224, 224))
+    batch = cpu_batch_size(backbone, 224)
+    x = torch.zeros((batch, 3, 224, 224))
     with ExitStack() as stack:
         for context in (torch.inference_mode(), *backbone.precision()):
             stack.enter_context(context)
-        for start in range(0, images, BATCH):
+        for start in range(0, images, batch):
             backbone.tokens(x[: images - start])
 
 

@@ -1,6 +1,7 @@
 """How much a device takes at once, and how much of its arithmetic a backbone puts to use."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from selectkit.extract.backbones.protocol import Backbone
 from selectkit.extract.backbones.tokens import TokenBackbone
 
 if TYPE_CHECKING:
-    from torch import dtype
+    from torch import dtype, nn
 
-CPU_BATCH = 32
+CPU_BATCHES = (32, 16, 8, 4, 2)
+KEPT = 32 << 20  # bytes; glibc gives larger memory back and asks for it anew, page by page
 CUDA_BATCHES = (512, 256, 128, 64, 32, 16, 8, 4, 2)
 MEMORY_SHARE = 0.5  # of what is free: graphs and the batch behind need theirs
 
@@ -21,15 +23,17 @@ def auto_batch_size(backbone: Backbone, size: int) -> int:
     """Choose how many images go through a backbone at once.
 
     Args:
-        backbone: Any; for those not on CUDA, and those of users, the answer is 32.
+        backbone: Any; for those of users the answer is 32.
         size: Height and width of the images in pixels.
 
     Returns:
         On CUDA the largest of 2, 4, ... 512 that by the memory of a trial needs at most half of
-        what is free.
+        what is free; on the CPU see `cpu_batch_size`.
     """
-    if not isinstance(backbone, TokenBackbone) or not backbone.lag:
-        return CPU_BATCH
+    if not isinstance(backbone, TokenBackbone):
+        return CPU_BATCHES[0]
+    if not backbone.lag:
+        return cpu_batch_size(backbone, size)
     import torch
 
     trial = np.zeros((2, size, size, 3), dtype=np.uint8)
@@ -40,6 +44,36 @@ def auto_batch_size(backbone: Backbone, size: int) -> int:
     each = (torch.cuda.max_memory_allocated(backbone.device) - before) / len(trial)
     free, _ = torch.cuda.mem_get_info(backbone.device)
     return largest_batch(each, MEMORY_SHARE * free)
+
+
+def cpu_batch_size(backbone: TokenBackbone, size: int) -> int:
+    """Choose how many images go through a model at once on the CPU.
+
+    A layer whose outputs take more than 32 MiB writes them to fresh memory every time, and touching
+    it page by page took a seventh of a forward pass.
+
+    Args:
+        backbone: On the CPU.
+        size: Height and width of the images in pixels.
+
+    Returns:
+        The largest of 1, 2, ... 32 with which the outputs of every layer stay below.
+    """
+    import torch
+
+    widest = 1
+
+    def note(layer: "nn.Module", given: object, output: object) -> None:
+        nonlocal widest
+        if isinstance(output, torch.Tensor):
+            widest = max(widest, output.numel() * output.element_size())
+
+    layers = [m for m in backbone.model.modules() if not any(True for _ in m.children())]
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(layer.register_forward_hook(note).remove)
+        replace(backbone, compiled=False)(np.zeros((1, size, size, 3), dtype=np.uint8))
+    return next((n for n in CPU_BATCHES if n * widest < KEPT), 1)
 
 
 def largest_batch(each: float, room: float) -> int:

@@ -8,7 +8,7 @@ filled up with black.
 from typing import TYPE_CHECKING
 
 from selectkit.errors import BackboneError
-from selectkit.extract.backbones.capacity import CPU_BATCH
+from selectkit.extract.backbones.capacity import cpu_batch_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,8 @@ class CompiledPool:
         """Nothing is compiled yet."""
         import torch
 
-        self._id = backbone.id
+        self._backbone = backbone
+        self._count = 0
         self._pool = torch.compile(backbone.pool, dynamic=False)
 
     def __call__(self, pixels: "Tensor", mean: "Tensor", std: "Tensor") -> "dict[str, Tensor]":
@@ -42,10 +43,13 @@ class CompiledPool:
         """
         import torch
 
+        if not self._count:
+            fit = cpu_batch_size(self._backbone, pixels.shape[1])
+            self._count = max(1, fit // self._backbone.views)
         parts = []
-        for start in range(0, len(pixels), CPU_BATCH):
-            part = pixels[start : start + CPU_BATCH]
-            full = part.new_zeros((CPU_BATCH, *part.shape[1:]))
+        for start in range(0, len(pixels), self._count):
+            part = pixels[start : start + self._count]
+            full = part.new_zeros((self._count, *part.shape[1:]))
             full[: len(part)] = part
             found = self._compiled(full, mean, std)
             parts.append({name: x[: len(part)] for name, x in found.items()})
@@ -61,6 +65,6 @@ class CompiledPool:
         except Exception as error:  # no compiler, an operation it does not know
             lines = (str(error).strip() or type(error).__name__).split("\n")
             raise BackboneError(
-                f"{self._id} cannot be compiled here: {lines[0][:200]}. Install a C++ compiler "
-                "(g++), or leave out --compile."
+                f"{self._backbone.id} cannot be compiled here: {lines[0][:200]}. Install a C++ "
+                "compiler (g++), or leave out --compile."
             ) from None

@@ -92,6 +92,11 @@ class TokenBackbone:
         return {"cls": self.dim, "patch_mean": self.dim, **more}
 
     @property
+    def views(self) -> int:
+        """Of how many pictures of an image the features are the mean."""
+        return (5 if self.crop else 1) * (2 if self.flip else 1)
+
+    @property
     def lag(self) -> int:
         """Batches to start before the first result is asked for: 1 on CUDA, else 0."""
         return int(self.device.startswith("cuda"))

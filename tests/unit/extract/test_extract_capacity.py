@@ -1,8 +1,11 @@
-from typing import Any
+from typing import Any, Literal
+
+import pytest
 
 from selectkit.extract import load_backbone
 from selectkit.extract.backbones.capacity import (
     auto_batch_size,
+    cpu_batch_size,
     flops_per_image,
     largest_batch,
     matmul_ceiling,
@@ -14,6 +17,19 @@ from tests.unit.extract.extract_tools import StubBackbone
 def test_batches_of_32_without_cuda() -> None:
     assert auto_batch_size(StubBackbone(), 8) == 32
     assert auto_batch_size(load_backbone("tiny", device="cpu"), 32) == 32
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", 8), ("bfloat16", 16)])
+def test_on_the_cpu_no_layer_writes_more_than_the_allocator_keeps(
+    dtype: Literal["float32", "bfloat16"], expected: int
+) -> None:
+    backbone = load_backbone("tiny", device="cpu", dtype=dtype)
+    config: Any = backbone.model.config
+    widest = ((400 // backbone.patch_size) ** 2 + backbone.n_prefix) * config.intermediate_size
+    widest *= 2 if dtype == "bfloat16" else 4
+    assert expected * widest < 2**25 <= 2 * expected * widest
+    assert cpu_batch_size(backbone, 400) == expected == auto_batch_size(backbone, 400)
+    assert not any(m._forward_hooks for m in backbone.model.modules())
 
 
 def test_largest_batch_fits() -> None:
