@@ -272,7 +272,7 @@ def main() -> None:
         if options.only in {None, "hashing"}:
             hashing(files, options.repetitions)
         if options.only in {None, "forward"}:
-            few = write_photographs(Path(name) / "forward" / "images", 64, 6)
+            few = write_photographs(Path(name) / "forward" / "images", 64, 10)
             folder = checkpoint(Path(name) / "checkpoint")
             forward_side(few, folder, options.repetitions)
 
