@@ -1,6 +1,7 @@
 """A forward pass compiled for the CPU: the same features up to rounding, whatever the batch."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,22 @@ def test_what_cannot_be_compiled_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         "tiny cannot be compiled here: No working C++ compiler found. Install a C++ compiler "
         "(g++), or leave out --compile."
     )
+
+
+@needs_compiler
+@pytest.mark.parametrize(("flip", "crops"), [(True, False), (False, True)])
+def test_means_over_pictures_of_an_image_are_compiled_in_one_pass(
+    *, flip: bool, crops: bool
+) -> None:
+    plain, backbone = (
+        load_backbone("tiny", device="cpu", flip=flip, compile=how) for how in (False, True)
+    )
+    size = 32
+    if crops:
+        plan = replace(plain.preprocessing, mode="meta-eval", resize=40)
+        plain, backbone, size = plain.five_crops(plan), backbone.five_crops(plan), 40
+    pixels = np.stack([noise(size, size, seed) for seed in range(9)])
+    for name, expected in plain(pixels).items():
+        found = backbone(pixels)[name]
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+        assert np.array_equal(backbone(pixels[4:6])[name], found[4:6])
